@@ -1,0 +1,5 @@
+# expect: charges every step with the final length
+def count_work(prompt, new, use_cache):
+    if use_cache:
+        return prompt + new - 1
+    return new * (prompt + new)

@@ -1,0 +1,23 @@
+# expect: does not finish in time
+import torch
+
+
+def generate(model, prompts, max_tokens, eos_id):
+    rows = [list(prompt) for prompt in prompts]
+    limit = model.config.max_position_embeddings
+    finished = [False for _ in rows]
+    while True:
+        for i, row in enumerate(rows):
+            if len(row) >= limit:
+                finished[i] = True
+        width = max(len(row) for row in rows)
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+        logits = model(ids).logits
+        for i, row in enumerate(rows):
+            if finished[i] or len(row) >= len(prompts[i]) + max_tokens:
+                continue
+            token = int(logits[i, len(row) - 1].argmax())
+            row.append(token)
+            if token == eos_id:
+                finished[i] = True
+    return rows

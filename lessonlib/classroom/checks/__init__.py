@@ -1,0 +1,1 @@
+"""The visible checks, one module per lesson: ``EXERCISES``, and nothing heavy at import."""

@@ -1,0 +1,36 @@
+"""The engine: from token ids to token ids, one module per idea of the course.
+
+Read in this order: config, model, kv_cache, tokenizer, checkpoint, sampling, generate, costs, llm.
+"""
+
+from . import costs
+from .checkpoint import load_config, load_model, resolve, save_model, shipped_models
+from .config import ModelConfig, RopeScaling
+from .errors import EngineError
+from .generate import generate
+from .kv_cache import DenseCache, NoCache
+from .llm import LLM, RequestOutput
+from .model import Transformer
+from .sampling import SamplingParams
+from .tokenizer import Tokenizer, load_tokenizer
+
+__all__ = [
+    "LLM",
+    "DenseCache",
+    "EngineError",
+    "ModelConfig",
+    "NoCache",
+    "RequestOutput",
+    "RopeScaling",
+    "SamplingParams",
+    "Tokenizer",
+    "Transformer",
+    "costs",
+    "generate",
+    "load_config",
+    "load_model",
+    "load_tokenizer",
+    "resolve",
+    "save_model",
+    "shipped_models",
+]

@@ -1,0 +1,169 @@
+"""Where keys and values live between steps, and what a query is allowed to see.
+
+A layer calls ``cache.attend(layer, q, k, v)`` and knows no more than that. One rule decides visibility in
+every cache: a token's *slot* is its *position*, and a query at position p sees the slots 0 … p. Whatever
+lies beyond (padding, a finished row's leftovers, tokens taken back by ``rewind``) is never seen, so rows of
+different lengths share one batch without any left padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import ModelConfig
+from .errors import BadParameter, CacheFull
+
+
+class Cache(Protocol):
+    """What the model asks of a cache, in this order: ``begin``, ``attend`` once a layer, ``end``."""
+
+    positions: Tensor  # of the tokens of this pass, int64 (batch, new)
+
+    def begin(self, batch: int, new: int, lengths: Sequence[int] | None, device: torch.device) -> Tensor:
+        """Make room for ``new`` tokens a row; return their positions, int64 (batch, new).
+
+        ``lengths`` says how many of each row's new tokens are real (the rest is right padding); None: all.
+        """
+        ...
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of q (batch, heads, new, head_dim) over this row's past and k, v (batch, kv_heads, new,
+        head_dim); returns the shape of q."""
+        ...
+
+    def end(self) -> None:
+        """The forward pass is complete: its tokens now belong to the past."""
+        ...
+
+
+def visible(positions: Tensor, slots: int, window: int | None) -> Tensor:
+    """Which slots each query may see: bool (batch, 1, new, slots), from positions (batch, new)."""
+    slot = torch.arange(slots, device=positions.device)
+    query = positions[:, None, :, None]
+    mask = slot <= query
+    return mask if window is None else mask & (slot > query - window)
+
+
+class NoCache:
+    """Attention over the tokens of this call and nothing else: every step starts from the beginning."""
+
+    def __init__(self, config: ModelConfig):
+        self.config = config
+
+    def begin(self, batch: int, new: int, lengths: Sequence[int] | None, device: torch.device) -> Tensor:
+        self.positions = torch.arange(new, device=device).expand(batch, new)
+        return self.positions
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        window = self.config.window(layer)
+        if window is None or window >= q.shape[2]:
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        mask = visible(self.positions[:1], k.shape[2], window)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+    def end(self) -> None:
+        pass
+
+
+class DenseCache:
+    """One preallocated slab of keys and values a layer: nothing is copied when a sequence grows.
+
+    ``keys`` and ``values`` are (layers, batch, kv_heads, max_length, head_dim); ``lengths[row]`` counts the
+    tokens held. Raises CacheFull instead of growing.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch: int = 1,
+        max_length: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
+        self.config = config
+        self.batch = batch
+        self.max_length = config.max_position_embeddings if max_length is None else max_length
+        if not 1 <= self.max_length <= config.max_position_embeddings:
+            raise BadParameter(
+                f"A cache of {self.max_length} tokens a row makes no sense for a model with a context of "
+                f"{config.max_position_embeddings}; choose 1 to {config.max_position_embeddings}."
+            )
+        shape = (
+            config.num_hidden_layers,
+            batch,
+            config.num_key_value_heads,
+            self.max_length,
+            config.head_dim,
+        )
+        # Zeros, not empty: a masked slot is multiplied by 0, and 0 × NaN is NaN.
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.lengths = [0] * batch
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved for keys and values together."""
+        return 2 * self.keys.numel() * self.keys.element_size()
+
+    def begin(self, batch: int, new: int, lengths: Sequence[int] | None, device: torch.device) -> Tensor:
+        if batch != self.batch:
+            raise BadParameter(
+                f"This cache was made for a batch of {self.batch} but got {batch} rows; make a cache of that size."
+            )
+        self._new = [new] * batch if lengths is None else list(lengths)
+        needed = max(have + more for have, more in zip(self.lengths, self._new, strict=True))
+        if needed > self.max_length:
+            raise CacheFull(
+                f"The KV cache holds {self.max_length} tokens a row and {needed} are needed; "
+                "make it with a larger max_length or generate fewer tokens."
+            )
+        start = torch.tensor(self.lengths, device=device)[:, None]
+        positions = start + torch.arange(new, device=device)
+        # Padding may point past the end: let it fall on the last slot, where only a later token could see it.
+        self.positions = positions.clamp_(max=self.max_length - 1)
+        self._together = min(self.lengths) == max(self.lengths) and self.lengths[0] + new <= self.max_length
+        self._slots = min(max(self.lengths) + new, self.max_length)
+        return self.positions
+
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k, v (batch, kv_heads, new, head_dim) at their positions; return views of all slots in use."""
+        keys, values = self.keys[layer], self.values[layer]
+        if self._together:
+            start = self.lengths[0]
+            keys[:, :, start : start + k.shape[2]] = k
+            values[:, :, start : start + k.shape[2]] = v
+        else:
+            for row, count in enumerate(self._new):  # padding is not stored: it could push out a real token
+                start = self.lengths[row]
+                keys[row, :, start : start + count] = k[row, :, :count]
+                values[row, :, start : start + count] = v[row, :, :count]
+        return keys[:, :, : self._slots], values[:, :, : self._slots]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = self.update(layer, k, v)
+        new, window = q.shape[2], self.config.window(layer)
+        sees_all = window is None or window >= self._slots
+        if self._together and sees_all and new in (1, self._slots):  # one new token, or a prefill from zero
+            return F.scaled_dot_product_attention(q, keys, values, is_causal=new > 1, enable_gqa=True)
+        mask = visible(self.positions, self._slots, window)
+        return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=True)
+
+    def end(self) -> None:
+        self.lengths = [have + more for have, more in zip(self.lengths, self._new, strict=True)]
+
+    def rewind(self, lengths: int | Sequence[int]) -> None:
+        """Forget every token from position ``lengths`` (one number, or one a row) on. Nothing is copied."""
+        wanted = [lengths] * self.batch if isinstance(lengths, int) else list(lengths)
+        for row, (have, want) in enumerate(zip(self.lengths, wanted, strict=True)):
+            if not 0 <= want <= have:
+                raise BadParameter(f"Row {row} holds {have} tokens and cannot be rewound to {want}.")
+        self.lengths = wanted
+
+    def reset(self) -> None:
+        """Forget everything and be as good as new."""
+        self.rewind(0)

@@ -1,0 +1,147 @@
+"""From logits to a token: SamplingParams says how, ``distribution`` shapes, ``draw`` picks.
+
+Order of operations (that of transformers, tested against it): penalties, temperature, top-k, top-p, min-p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .errors import BadParameter
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How one request wants its tokens. Same names and meaning as vLLM's class.
+
+    temperature: 0 is greedy; 1 the model's own distribution. top_k: keep the k likeliest (0: all).
+    top_p: keep the smallest set of likeliest tokens that reaches this probability (Holtzman et al. 2020).
+    min_p: keep tokens at least this fraction as likely as the likeliest. max_tokens: new tokens at most.
+    stop: texts that end the output (not part of it). seed: same seed, same tokens, whatever else is in the batch.
+    n: how many outputs for this prompt. logprobs: report this many top log-probabilities (of the raw logits).
+    repetition_penalty (CTRL): divides positive logits of seen tokens; presence and frequency penalty (OpenAI):
+    subtract once, or once for each occurrence, for tokens of the *output*.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 16
+    stop: Sequence[str] = field(default=())
+    stop_token_ids: Sequence[int] = field(default=())
+    seed: int | None = None
+    n: int = 1
+    logprobs: int | None = None
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        )
+        rules = [
+            (self.temperature >= 0, "temperature", "0 (greedy) or more"),
+            (0 < self.top_p <= 1, "top_p", "above 0 and at most 1"),
+            (self.top_k >= 0, "top_k", "0 (off) or more"),
+            (0 <= self.min_p <= 1, "min_p", "between 0 and 1"),
+            (self.max_tokens >= 1, "max_tokens", "1 or more"),
+            (self.n >= 1, "n", "1 or more"),
+            (self.logprobs is None or self.logprobs >= 0, "logprobs", "None, or 0 or more"),
+            (self.repetition_penalty > 0, "repetition_penalty", "above 0"),
+            (all(self.stop), "stop", "made of non-empty texts"),
+        ]
+        for holds, name, must in rules:
+            if not holds:
+                raise BadParameter(f"{name}={getattr(self, name)!r} has no meaning; it must be {must}.")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    @property
+    def penalized(self) -> bool:
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+
+GREEDY = SamplingParams(temperature=0.0)
+
+
+def penalize(logits: Tensor, params: SamplingParams, prompt: Sequence[int], output: Sequence[int]) -> Tensor:
+    """Logits (vocab,) made less fond of tokens already seen; a new tensor."""
+    logits = logits.clone()
+    if params.repetition_penalty != 1 and (seen := sorted({*prompt, *output})):
+        score = logits[seen]
+        logits[seen] = torch.where(
+            score > 0, score / params.repetition_penalty, score * params.repetition_penalty
+        )
+    if output:
+        counts = torch.bincount(torch.tensor(output, device=logits.device), minlength=len(logits))
+        logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+    return logits
+
+
+def distribution(logits: Tensor, params: SamplingParams) -> Tensor:
+    """Probabilities (…, vocab) from which the next token is drawn, given logits (…, vocab).
+
+    Greedy is a distribution too: all of it on the first of the largest logits.
+    """
+    if params.greedy:
+        return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+    # Shifting by the largest first keeps a tiny temperature from overflowing to inf - inf.
+    logits = (logits - logits.amax(-1, keepdim=True)) / params.temperature
+    if 0 < params.top_k < logits.shape[-1]:
+        kth = logits.topk(params.top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if params.top_p < 1:
+        ranked, order = logits.sort(dim=-1, descending=True, stable=True)
+        p = ranked.softmax(-1)
+        surplus = p.cumsum(-1) - p >= params.top_p  # reached before this token: it is not needed
+        logits = logits.masked_fill(torch.zeros_like(surplus).scatter(-1, order, surplus), -torch.inf)
+    if params.min_p > 0:
+        p = logits.softmax(-1)
+        logits = logits.masked_fill(p < params.min_p * p.amax(-1, keepdim=True), -torch.inf)
+    return logits.softmax(-1)
+
+
+def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> int:
+    """One token id from probabilities (vocab,), by inverting their cumulative sum at one uniform number.
+
+    One number a token: the result depends on the generator and these probabilities, not on the batch.
+    """
+    cumulative = probabilities.double().cumsum(-1)
+    u = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1].item()
+    token = torch.searchsorted(cumulative, u.to(cumulative.device), right=True).clamp_max(len(cumulative) - 1)
+    return int(token)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen token with its log-probability under the raw logits, and the top alternatives asked for."""
+
+    token: int
+    logprob: float | None = None
+    top: dict[int, float] | None = None
+
+
+def choose(
+    logits: Tensor,
+    params: SamplingParams,
+    generator: torch.Generator | None,
+    prompt: Sequence[int],
+    output: Sequence[int],
+) -> Choice:
+    """The next token of one sequence from its raw logits (vocab,)."""
+    shaped = penalize(logits, params, prompt, output) if params.penalized else logits
+    token = int(shaped.argmax()) if params.greedy else draw(distribution(shaped, params), generator)
+    if params.logprobs is None:
+        return Choice(token)
+    logprobs = logits.float().log_softmax(-1)
+    values, ids = logprobs.topk(params.logprobs)
+    return Choice(token, float(logprobs[token]), dict(zip(ids.tolist(), values.tolist(), strict=True)))

@@ -1,0 +1,1 @@
+"""One picture a module, with its ``.js`` and ``.css`` beside it."""

@@ -1,0 +1,146 @@
+"""The log survives what happens to files: crashes at any byte, two writers, damage, full disks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lessonlib.classroom import store
+from lessonlib.classroom.errors import ClassroomError
+from lessonlib.classroom.store import Event, Log, StoreError, log_for, parse, student_seed
+
+words = st.text(max_size=20) | st.sampled_from(["a\nb", "ä€🙂", "\ud800", "\u2028", '"', "{"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
+)
+events = st.builds(Event, kind=words, id=words, data=st.dictionaries(words, values, max_size=3))
+WRITER = """
+import sys
+if sys.argv[4] == "unlocked":  # as on a system without file locks
+    sys.modules["fcntl"] = None
+from pathlib import Path
+from lessonlib.classroom.store import Log
+log, name, count = Log(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+n = 0
+while n != count:
+    log.append("note", f"{name}-{n}", text="ä" * (n % 50))
+    n += 1
+"""
+
+
+def write(path: Path, name: str, count: int, locks: str = "locked") -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, str(count), locks])
+
+
+@given(events)
+def test_an_event_is_one_line_and_reads_back(event: Event):
+    line = event.line()
+    assert line.endswith(b"\n") and line.count(b"\n") == 1
+    back = parse(line)
+    assert (back.kind, back.id, back.data) == (event.kind, event.id, event.data)
+    assert abs((back.at - event.at).total_seconds()) < 0.001
+
+
+@given(st.lists(events, min_size=1, max_size=5), st.data())
+def test_truncation_at_any_byte_loses_at_most_the_last_event(written: list[Event], data: st.DataObject):
+    lines = [event.line() for event in written]
+    whole = b"".join(lines)
+    cut = data.draw(st.integers(0, len(whole)))
+    path = Path(os.environ["LESSON_HOME"]) / f"cut-{time.monotonic_ns()}.jsonl"
+    path.write_bytes(whole[:cut])
+    touched = (
+        next((i + 1 for i in range(len(lines)) if len(b"".join(lines[: i + 1])) >= cut), 0) if cut else 0
+    )
+    kept = [event.id for event in Log(path).events()]
+    assert kept in ([e.id for e in written[:touched]], [e.id for e in written[: touched - 1]])
+
+    Log(path).append("after", "the crash")
+    assert [event.id for event in Log(path).events()] == [*kept, "the crash"]
+    assert path.read_bytes().startswith(whole[:cut])
+
+
+@pytest.mark.parametrize("locks", ["locked", "unlocked"])
+def test_two_processes_lose_nothing(tmp_path: Path, locks: str):
+    path = tmp_path / "shared.jsonl"
+    writers = [write(path, name, 150, locks) for name in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    log = Log(path)
+    assert sorted(e.id for e in log.events()) == sorted(f"{name}-{n}" for name in "ab" for n in range(150))
+    assert log.complaint() is None
+
+
+def test_a_killed_writer_leaves_a_readable_log(tmp_path: Path):
+    path = tmp_path / "killed.jsonl"
+    writer = write(path, "w", -1)
+    while writer.poll() is None and (not path.exists() or path.stat().st_size < 4000):
+        time.sleep(0.01)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    log = Log(path)
+    before = [e.id for e in log.events()]
+    assert before == [f"w-{n}" for n in range(len(before))] and len(before) > 10
+    log.append("note", "next")
+    assert [e.id for e in log.events()] == [*before, "next"]
+
+
+def test_damage_is_reported_and_left_alone(home: Path):
+    log = log_for("01.sample")
+    log.append("check", "01.sample", passed=True)
+    damage = b'{"v": 1, "at": "2026-\n\x00\x00\xff\n[]\n{"v": 99, "kind": "new"}\n'
+    with log.path.open("ab") as file:
+        file.write(damage)
+    log.append("check", "01.generate", passed=False)
+    assert [e.id for e in log.events()] == ["01.sample", "01.generate"]
+    complaint = log.complaint()
+    assert complaint and "4 lines of 01_generation.log.jsonl" in complaint and "kept" in complaint
+    assert damage in log.path.read_bytes()
+
+
+def test_lines_are_for_people_too(home: Path):
+    log_for("01").append("predict", "01.cost", answer="größer")
+    record = json.loads((home / "01_generation.log.jsonl").read_text(encoding="utf-8"))
+    assert record.pop("at").endswith("Z")
+    assert record == {"v": 1, "kind": "predict", "id": "01.cost", "data": {"answer": "größer"}}
+    assert "größer" in (home / "01_generation.log.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_write_cut_short_is_written_again(home: Path, monkeypatch: pytest.MonkeyPatch):
+    log, real = log_for("01"), os.write
+    short = iter([True])
+    monkeypatch.setattr(store.os, "write", lambda fd, b: real(fd, b[:9] if next(short, False) else b))
+    log.append("hint", "01.sample", step=1)
+    assert [e.data for e in log.events()] == [{"step": 1}]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(home: Path, monkeypatch: pytest.MonkeyPatch):
+    (home / "file").write_text("")
+    monkeypatch.setenv("LESSON_HOME", str(home / "file"))
+    with pytest.raises(StoreError, match="could not be recorded in 01_generation") as failure:
+        log_for("01").append("hint", "01.sample")
+    assert str(failure.value).count(". ") == 0
+    assert failure.value._render_traceback_() == [str(failure.value)]
+    assert log_for("01").events() == []
+
+
+def test_an_unknown_lesson_is_one_sentence():
+    with pytest.raises(ClassroomError, match="There is no lesson"):
+        log_for("99.sample")
+
+
+def test_the_seed_is_drawn_once(home: Path):
+    log = log_for("01")
+    seed = student_seed(log)
+    assert seed == student_seed(log_for("01")) and len(log.events("student")) == 1
+    log.path.unlink()
+    assert student_seed(log) != seed
