@@ -1,9 +1,9 @@
-"""Proves that an exercise grades what it says: blank fails, solution passes, each planted bug gets its own
-name.
+"""Proves that an exercise grades what it says: blank fails, solution passes, each bug fails by its own name.
 
 The material is in ``grader/mutants/<exercise id>/*.py``, one student's cell a file, whose first line says
 what must happen: ``# expect: pass`` or ``# expect: <the mistake's name>``; and in ``notebooks/NN_slug.py``,
-whose cell with the exercise's id holds the solution between BEGIN SOLUTION and END SOLUTION.
+whose cell with the exercise's id (01-sample for 01.sample) holds the solution between BEGIN SOLUTION and
+END SOLUTION.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ def notebook_source(exercise_id: str) -> Path:
     return course.notebooks_dir() / f"{lesson.slug}.py"
 
 
+def grade_id(exercise_id: str) -> str:
+    """The exercise's id as nbgrader and notebook cells allow it: "01.sample" is "01-sample"."""
+    return exercise_id.replace(".", "-")
+
+
 def from_notebook(exercise_id: str, blank: bool) -> str:
     """The exercise's cell from the authored notebook, solved or blank, after the notebook's imports.
 
@@ -77,7 +82,7 @@ def from_notebook(exercise_id: str, blank: bool) -> str:
         if cell.cell_type != "code":
             continue
         about = cell.metadata.get("nbgrader", {})
-        if about.get("grade_id") == exercise_id and about.get("solution"):
+        if about.get("grade_id") == grade_id(exercise_id) and about.get("solution"):
             if not _SOLUTION.search(cell.source):
                 raise LookupError(f"The cell {exercise_id} has no BEGIN SOLUTION … END SOLUTION.")
             cell_source = _SOLUTION.sub(rf"\g<1>{STUB}", cell.source) if blank else cell.source

@@ -102,19 +102,19 @@ generate = Hidden(
             count=8,
         ),
         looping.loop_case(
+            "One prompt that fills the context.",
+            make=looping.making(
+                [loop_mistakes.CONTEXT_PLUS, loop_mistakes.NO_CONTEXT], rows=(1, 1), tight=True
+            ),
+            count=3,
+        ),
+        looping.loop_case(
             "Prompt and new tokens stay within the context.",
             make=looping.making(
                 [loop_mistakes.CONTEXT_PLUS, loop_mistakes.CONTEXT_MINUS, loop_mistakes.CONTEXT_ALL],
                 tight=True,
             ),
             count=6,
-        ),
-        looping.loop_case(
-            "One prompt that fills the context.",
-            make=looping.making(
-                [loop_mistakes.CONTEXT_PLUS, loop_mistakes.NO_CONTEXT], rows=(1, 1), tight=True
-            ),
-            count=3,
         ),
         looping.work_case(make=looping.making([loop_mistakes.KEEPS_GROWING], rows=(1, 1)), count=4),
     ),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PAUSE = 10  # minutes between two events after which the student was away
-BAR = 20  # characters of a full bar
+BAR = 10  # characters of a full bar
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,9 @@ def render_terminal(console: Console | None = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="Your progress", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(title="Your progress", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in HEAD:
-        table.add_column(name, justify="left" if name in HEAD[:2] else "right", no_wrap=name != HEAD[0])
+        table.add_column(name, justify="left" if name in HEAD[:2] else "right", no_wrap=True)
     rows = standings()
     for row in rows:
         name = f"{row.number} {row.title}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,12 @@ SHOWN = CONTROL | {ord(" "): "·", ord("\n"): "↵", ord("\t"): "→", ord("\r")
 def visible(piece: str) -> str:
     """A token's text with a mark for every space (·), line end (↵) and tab (→); other controls as ⟨1b⟩."""
     return piece.translate(SHOWN)
+
+
+def brief(piece: str, length: int = 24) -> str:
+    """The same in little room: at most ``length`` characters, five spaces or more counted (·×8)."""
+    short = re.sub("·{5,}", lambda spaces: f"·×{len(spaces[0])}", visible(piece))
+    return short if len(short) <= length else f"{short[: length - 1]}…"
 
 
 def definition(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -46,4 +53,4 @@ def pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
 
 def printable(text: str, otherwise: str = "\N{WHITE SQUARE}") -> str:
     """A text for the figures, whose font draws no emoji and few scripts: what it lacks becomes a square."""
-    return "".join(c if ord(c) < 0x250 or c in "·↵→←⟨⟩…“”–" else otherwise for c in text)
+    return "".join(c if ord(c) < 0x250 or c in "·×↵→←⟨⟩…“”–" else otherwise for c in text)

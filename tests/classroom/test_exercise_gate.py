@@ -42,7 +42,7 @@ import math
 from collections import Counter
 unrelated = math.pi
 
-# %% nbgrader={"grade_id": "01.count_work", "solution": true, "grade": false, "schema_version": 3}
+# %% nbgrader={"grade_id": "01-count_work", "solution": true, "grade": false, "schema_version": 3}
 def count_work(prompt, new, use_cache):
     ### BEGIN SOLUTION
     if use_cache:

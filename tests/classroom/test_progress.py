@@ -60,7 +60,7 @@ def test_a_pass_is_not_lost_by_a_later_failure(worked):
 def test_the_card_has_a_table_for_everybody(worked):
     shown = card(standings())
     assert "<th scope='row'>01 One token at a time</th>" in shown.html() and "1/3" in shown.html()
-    assert "1/3" in shown.text() and "████░" in shown.text()
+    assert "1/3" in shown.text() and "██░" in shown.text()
 
 
 def test_the_terminal_shows_the_same(worked):

@@ -26,12 +26,16 @@ values = st.recursive(
 )
 events = st.builds(Event, kind=words, id=words, data=st.dictionaries(words, values, max_size=3))
 WRITER = """
-import sys
+import os, sys
+os.fsync = lambda descriptor: None  # more haste, more collisions
 if sys.argv[4] == "unlocked":  # as on a system without file locks
     sys.modules["fcntl"] = None
 from pathlib import Path
 from lessonlib.classroom.store import Log
 log, name, count = Log(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+log.path.with_suffix(f".{name}").touch()
+while not log.path.with_suffix(".go").exists():
+    pass
 n = 0
 while n != count:
     log.append("note", f"{name}-{n}", text="ä" * (n % 50))
@@ -73,15 +77,19 @@ def test_truncation_at_any_byte_loses_at_most_the_last_event(written: list[Event
 @pytest.mark.parametrize("locks", ["locked", "unlocked"])
 def test_two_processes_lose_nothing(tmp_path: Path, locks: str):
     path = tmp_path / "shared.jsonl"
-    writers = [write(path, name, 150, locks) for name in "ab"]
+    writers = [write(path, name, 2000, locks) for name in "ab"]
+    while not all(path.with_suffix(f".{name}").exists() for name in "ab"):
+        time.sleep(0.01)
+    path.with_suffix(".go").touch()
     assert [writer.wait(60) for writer in writers] == [0, 0]
     log = Log(path)
-    assert sorted(e.id for e in log.events()) == sorted(f"{name}-{n}" for name in "ab" for n in range(150))
+    assert sorted(e.id for e in log.events()) == sorted(f"{name}-{n}" for name in "ab" for n in range(2000))
     assert log.complaint() is None
 
 
 def test_a_killed_writer_leaves_a_readable_log(tmp_path: Path):
     path = tmp_path / "killed.jsonl"
+    path.with_suffix(".go").touch()
     writer = write(path, "w", -1)
     while writer.poll() is None and (not path.exists() or path.stat().st_size < 4000):
         time.sleep(0.01)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from lessonlib import explorers
 from lessonlib.engine.checkpoint import ZOO
-from lessonlib.explorers.text import byte_alphabet, pieces
+from lessonlib.explorers.text import brief, byte_alphabet, pieces
 
 from .tiny import tiny_tokenizer
 
@@ -152,6 +152,12 @@ def test_the_byte_alphabet_is_the_same_on_both_sides(node):
     assert node(MODULE, "m.byteAlphabet()") == [
         c for c, _ in sorted(byte_alphabet().items(), key=lambda kv: kv[1])
     ]
+
+
+def test_spaces_are_counted_in_little_room(node):
+    for text in ("\n        x", "a b    c", "\t\r\x1b", "x" * 50):
+        assert node("shared/text.js", "m.brief(input, 20)", text) == brief(text, 20)
+    assert brief("\n        x") == "↵·×8x"
 
 
 def test_half_a_character_shows_its_bytes(tiny: Path, node):

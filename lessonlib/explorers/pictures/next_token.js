@@ -5,7 +5,7 @@ import { h } from "../shared/dom.js";
 import { button, row, slider } from "../shared/controls.js";
 import { chip, legend, shareBars } from "../shared/drawing.js";
 import { percent, whole } from "../shared/numbers.js";
-import { clip, quoted, visible } from "../shared/text.js";
+import { brief, MARKS_KEY, quoted, visible } from "../shared/text.js";
 
 /** A shape as Python writes it: (1, 7, 256), (4096,). */
 export const shapeText = (shape) => (shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`);
@@ -20,7 +20,7 @@ export function titleText(tokens, predictions, position) {
 export function guesses(tokens, predictions, position) {
   const actual = tokens[position]?.[1];
   return predictions[position - 1].map(([piece, share, id]) => ({
-    piece: clip(visible(piece), 14),
+    piece: brief(piece, 14),
     share,
     fill: id === actual ? "reused" : "fresh",
     note: id === actual ? "the prompt goes on like this" : null,
@@ -113,6 +113,7 @@ function render({ model, el }) {
     ["fresh", "the model's guess"],
     ["reused", "the guess that comes true in the prompt"],
   ]);
+  ui.legend.append(h("li", { class: "lx-key" }, MARKS_KEY));
   ui.controls.append(
     row(
       slider(ui, {

@@ -12,7 +12,7 @@ from lessonlib.engine.errors import EmptyPrompt, PromptTooLong
 
 from ..base import Explorer
 from ..sources import as_model, as_tokenizer
-from ..text import pieces, printable, visible
+from ..text import brief, pieces, printable, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,15 +57,13 @@ class NextToken(Explorer):
         piece, share, _ = self.data["predictions"][-1][0]
         last = self.data["tokens"][-1][0]
         count = len(self.data["tokens"])
-        guess = f"the model's first guess is “{visible(piece)}” ({share:.0%})."
-        return f"After token {count}, “{visible(last)}”, {guess}"
+        guess = f"the model's first guess is “{brief(piece)}” ({share:.0%})."
+        return f"After token {count}, “{brief(last)}”, {guess}"
 
     def summary(self) -> str:
         prompt = "".join(visible(piece) for piece, _ in self.data["tokens"])
         shapes = " → ".join(f"{name} {tuple(shape)}" for name, shape in self.data["shapes"].items())
-        best = ", ".join(
-            f"“{visible(piece)}” {share:.1%}" for piece, share, _ in self.data["predictions"][-1]
-        )
+        best = ", ".join(f"“{brief(piece)}” {share:.1%}" for piece, share, _ in self.data["predictions"][-1])
         return f"One forward pass over “{prompt}”: {shapes}. Likeliest next tokens: {best}."
 
     def figure(self) -> Figure:
@@ -85,7 +83,7 @@ class NextToken(Explorer):
         across = ax.get_yaxis_transform()
         for i, (piece, share, _) in enumerate(best):
             ax.barh(i, round(share, 4), height=0.66, **FILLS["fresh"])
-            name = printable(visible(piece))
+            name = printable(brief(piece))
             ax.text(-0.012, i, name, transform=across, ha="right", va="center", family="DejaVu Sans Mono")
             ax.text(1.09, i, f"{share:.1%}", transform=across, ha="right", va="center", fontsize=8.5)
         return figure
@@ -123,7 +121,7 @@ def _stages(data: dict[str, Any]) -> list[tuple[str, str, str]]:
 def next_token(
     model: str | Path | Transformer = "pico",
     tokenizer: str | Path | Tokenizer | None = None,
-    prompt: str = "def read_json(path):",
+    prompt: str = "def read_json(path):\n    return",
     k: int = 10,
 ) -> NextToken:
     """Explorer of one forward pass: the shapes on the way, and the ``k`` likeliest tokens after each token.

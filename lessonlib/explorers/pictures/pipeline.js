@@ -5,7 +5,7 @@ import { h } from "../shared/dom.js";
 import { button, calm, row, slider } from "../shared/controls.js";
 import { chip, shareBars } from "../shared/drawing.js";
 import { percent, plural, whole } from "../shared/numbers.js";
-import { clip, quoted, visible } from "../shared/text.js";
+import { brief, MARKS_KEY, quoted } from "../shared/text.js";
 
 const RUN = 20;
 const PAUSE_MS = 120;
@@ -52,7 +52,7 @@ function stages(data, step, before, width) {
       1,
       "Text",
       "prompt and answer so far",
-      h("code", { class: "lx-tail" }, clip([...visible(before)].slice(-46).join(""), 46)),
+      h("code", { class: "lx-tail" }, brief(before.slice(-46), 46)),
     ),
     stage(
       2,
@@ -61,7 +61,7 @@ function stages(data, step, before, width) {
       h(
         "ol",
         { class: "lx-few" },
-        pieces.slice(-room).map((piece, i) => chip(clip(visible(piece), 8), ids.slice(-room)[i], i % 4)),
+        pieces.slice(-room).map((piece, i) => chip(brief(piece, 8), ids.slice(-room)[i], i % 4)),
       ),
     ),
     stage(
@@ -81,7 +81,7 @@ function stages(data, step, before, width) {
       step.temperature === 0 ? "greedy: the likeliest wins" : `drawn at temperature ${step.temperature}`,
       shareBars(
         candidates.map(([piece, id, share]) => ({
-          piece: clip(visible(piece), 8),
+          piece: brief(piece, 8),
           share,
           fill: id === step.chosen[1] ? "fresh" : "cut",
           format: percent,
@@ -100,7 +100,7 @@ function stages(data, step, before, width) {
       5,
       "Detokenize",
       "the chosen id as text",
-      h("ol", { class: "lx-few" }, chip(clip(visible(step.chosen[0]), 14), step.chosen[1], 0)),
+      h("ol", { class: "lx-few" }, chip(brief(step.chosen[0], 14), step.chosen[1], 0)),
       h(
         "p",
         { class: "lx-note" },
@@ -134,7 +134,7 @@ function draw(ui, data, state, width) {
     h(
       "p",
       { class: "lx-key" },
-      ui.notice || "Grey: the prompt. Blue: written by the model, its newest token marked.",
+      ui.notice || `Grey: the prompt. Blue: written by the model, the newest token marked.   ${MARKS_KEY}`,
     ),
   );
   const story = ui.figure.querySelector(".lx-story");

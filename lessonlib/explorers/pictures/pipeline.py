@@ -16,7 +16,7 @@ from lessonlib.engine.tokenizer import Detokenizer
 
 from ..base import Explorer
 from ..sources import as_model, as_tokenizer
-from ..text import pieces, printable, visible
+from ..text import brief, pieces, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,23 +95,23 @@ class Pipeline(Explorer):
     def _title(self) -> str:
         count = len(self.data["steps"])
         piece, _, share = self.data["steps"][-1]["chosen"]
-        return f"New token {count} is “{visible(piece)}”: the model gave it {share:.0%}."
+        return f"New token {count} is “{brief(piece)}”: the model gave it {share:.0%}."
 
     def _stages(self) -> list[tuple[str, str, str]]:
         step = self.data["steps"][-1]
         written = self.data["prompt"] + "".join(earlier["added"] for earlier in self.data["steps"][:-1])
         ids = ("… " if step["processed"] > 4 else "") + " ".join(map(str, step["fed"]["ids"]))
-        best = "\n".join(f"{visible(piece)[:9]:<9} {share:4.0%}" for piece, _, share in step["top"])
+        best = "\n".join(f"{brief(piece, 9):<9} {share:4.0%}" for piece, _, share in step["top"])
         how = "greedy" if step["temperature"] == 0 else f"temperature {step['temperature']:g}"
         return [
-            ("1  Text", "prompt and answer so far", visible(written)[-40:]),
+            ("1  Text", "prompt and answer so far", brief(written[-40:], 40)),
             ("2  Token ids", f"{step['processed']} to read, {step['held']} in the cache", ids),
             ("3  Model → logits", f"{self.data['vocab']:,} scores", str(tuple(step["shape"]))),
             ("4  Sampling", how, best),
             (
                 "5  Detokenize",
                 "the chosen id as text",
-                f"{step['chosen'][1]}\n“{visible(step['chosen'][0])}”",
+                f"{step['chosen'][1]}\n“{brief(step['chosen'][0])}”",
             ),
         ]
 
@@ -135,7 +135,7 @@ def _wrapped(text: str) -> str:
 
 def pipeline(
     llm: str | Path | LLM = "pico",
-    prompt: str = "def read_json(path):",
+    prompt: str = "def read_json(path):\n    return",
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Pipeline:

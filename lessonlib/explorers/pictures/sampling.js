@@ -5,7 +5,7 @@ import { h, s } from "../shared/dom.js";
 import { button, row, slider } from "../shared/controls.js";
 import { canvas, factRow, legend, text } from "../shared/drawing.js";
 import { percent, plural, ticks, whole } from "../shared/numbers.js";
-import { clip, quoted, visible } from "../shared/text.js";
+import { brief, MARKS_KEY, quoted } from "../shared/text.js";
 
 /** Why a token can no longer be drawn. The index is what `distribution` puts into `fate`. */
 export const FATES = ["kept", "top-k", "top-p", "min-p", "greedy"];
@@ -185,7 +185,7 @@ function bars(data, shown, state, counts, width) {
         }),
       );
     svg.append(
-      text(left - 8, y + 14, clip(visible(piece), narrow ? 11 : 18), {
+      text(left - 8, y + 14, brief(piece, narrow ? 11 : 18), {
         "text-anchor": "end",
         class: `lx-mono ${kept ? "" : "lx-quiet lx-struck"}`,
       }),
@@ -237,7 +237,7 @@ function draw(ui, data, state, width) {
   const counts = state.draws ? drawMany(shown.final, order, state.draws, data.seed) : new Map();
   ui.title(titleText(shown, order, pieces[0], vocab, state.temperature));
   ui.figure.replaceChildren(
-    h("p", { class: "lx-lead" }, "Next token after ", h("code", {}, clip(visible(data.prompt), 60))),
+    h("p", { class: "lx-lead" }, "Next token after ", h("code", {}, brief(data.prompt, 60))),
     factRow([
       ["tokens kept", whole(shown.kept)],
       ["probability cut", percent(shown.cut)],
@@ -278,6 +278,7 @@ function render({ model, el }) {
   ui.legend.append(
     mark(s("line", { x1: 7, x2: 7, y1: 0, y2: 14, class: "lx-own" }), "the model's own probability"),
     mark(s("path", { d: "M7,1.5 l5,5.5 l-5,5.5 l-5,-5.5 z", class: "lx-drawn" }), "share of the draws"),
+    h("li", { class: "lx-key" }, MARKS_KEY),
   );
   const clear = () => ui.set({ draws: 0 }); // counts belong to one distribution
   const off = (when, format) => (value) => (value === when ? "off" : format(value));

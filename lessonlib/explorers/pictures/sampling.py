@@ -15,13 +15,13 @@ from lessonlib.engine.sampling import distribution
 
 from ..base import Explorer
 from ..sources import as_model, as_tokenizer
-from ..text import pieces, printable, visible
+from ..text import brief, pieces, printable, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 20
-PROMPT = "def read_json(path):\n    with open("
+PROMPT = "import os\nimport"
 
 
 class Sampling(Explorer):
@@ -55,7 +55,7 @@ class Sampling(Explorer):
     def summary(self) -> str:
         facts, names = self._facts(), self.data["pieces"]
         best = ", ".join(
-            f"“{visible(name)}” {share:.0%}"
+            f"“{brief(name)}” {share:.0%}"
             for name, share in list(zip(names, facts["final"], strict=True))[:3]
             if share > 0
         )
@@ -75,7 +75,7 @@ class Sampling(Explorer):
         figure = new_figure(9.4, 4.9, title)
         start = self.data["defaults"]
         settings = (
-            f"Next token after  {printable(visible(self.data['prompt']))[-60:]}     "
+            f"Next token after  {printable(brief(self.data['prompt'][-60:], 60))}     "
             f"temperature {start['temperature']:g},  top-k {start['topK'] or 'off'},  "
             f"top-p {start['topP']:g},  min-p {start['minP']:g}"
         )
@@ -96,7 +96,7 @@ class Sampling(Explorer):
         ax.grid(axis="x", color=LINE, linewidth=0.6)
         ax.set_axisbelow(True)
         ax.set_yticks(
-            range(len(names)), [printable(visible(name)) for name in names], family="DejaVu Sans Mono"
+            range(len(names)), [printable(brief(name)) for name in names], family="DejaVu Sans Mono"
         )
         for i, (own, tempered, final) in enumerate(
             zip(facts["own"], facts["tempered"], facts["final"], strict=True)

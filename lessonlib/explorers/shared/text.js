@@ -16,5 +16,15 @@ export function clip(text, length) {
   return characters.length <= length ? text : `${characters.slice(0, Math.max(length - 1, 1)).join("")}…`;
 }
 
+/** The same in little room: at most `length` characters, five spaces or more counted (·×8). */
+export const brief = (piece, length = 24) =>
+  clip(
+    visible(piece).replace(/·{5,}/g, (spaces) => `·×${spaces.length}`),
+    length,
+  );
+
 /** A token as it is quoted in a sentence. */
-export const quoted = (piece, length = 24) => `“${clip(visible(piece), length)}”`;
+export const quoted = (piece, length) => `“${brief(piece, length)}”`;
+
+/** What the marks mean, as a last line or legend entry. */
+export const MARKS_KEY = "· space   ·×8 eight spaces   ↵ line end";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { belongsToNotebook, debounce, restoreState } from "../../../lessonlib/explorers/shared/frame.js";
 import { spread } from "../../../lessonlib/explorers/shared/drawing.js";
-import { clip, visible } from "../../../lessonlib/explorers/shared/text.js";
+import { brief, clip, quoted, visible } from "../../../lessonlib/explorers/shared/text.js";
 
 test("only shortcuts with a modifier, run cell and Escape reach the notebook", () => {
   for (const key of ["d", "x", "Enter", "ArrowUp", "Delete", "0", "Tab", " "]) {
@@ -49,4 +49,6 @@ test("spaces, line ends, tabs and controls can be seen; long texts are cut", () 
   assert.equal(visible("\u001b\u0000"), "⟨1b⟩⟨00⟩");
   assert.equal(clip("🙂🙂🙂🙂", 3), "🙂🙂…");
   assert.equal(clip("abc", 3), "abc");
+  assert.equal(brief("\n        x    y"), "↵·×8x····y");
+  assert.equal(quoted(" return", 4), "“·re…”");
 });

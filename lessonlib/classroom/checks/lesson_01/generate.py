@@ -65,7 +65,7 @@ def making(
 ) -> Callable[[random.Random], Inputs | None]:
     """A generator of batches on which each of these mistakes would change the answer.
 
-    tight: a context so small that it ends some rows.
+    tight: a context so small that it, and not max_tokens, ends some rows.
     """
 
     def make(rng: random.Random) -> Inputs | None:
@@ -75,7 +75,7 @@ def making(
             lengths = lengths[:1] * len(lengths)
         inputs: Inputs = {
             "prompts": [[rng.randrange(vocab) for _ in range(length)] for length in lengths],
-            "max_tokens": rng.randint(2, 8),
+            "max_tokens": rng.randint(5, 9) if tight else rng.randint(2, 8),
             "eos_id": rng.randrange(vocab),
             "_vocab": vocab,
             "_rule": [rng.randint(1, 3), rng.randint(1, 5), rng.randint(1, 5)],
