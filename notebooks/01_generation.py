@@ -129,6 +129,7 @@ for temperature in (0.5, 1.0, 1.5):
 #
 # Stuck? Run `hint("01.sample")` in a cell of your own (the **+** above makes one).
 
+
 # %% nbgrader={"solution": true, "grade_id": "01-sample"}
 def sample(logits, temperature=1.0, top_k=0, top_p=1.0, generator=None):
     """One token id for each row of logits (batch, vocabulary) -> int64 (batch,)."""
@@ -152,6 +153,7 @@ def sample(logits, temperature=1.0, top_k=0, top_p=1.0, generator=None):
 check("01.sample", sample)
 ### BEGIN HIDDEN TESTS
 from grader.checks.lesson_01 import sample as hidden
+
 hidden(sample)
 ### END HIDDEN TESTS
 
@@ -211,6 +213,7 @@ except RuntimeError as error:
 # Padding all rows into one batch is one way; running the rows one after the other is another. Both are right, as long as
 # the model is not run more often than there are new tokens.
 
+
 # %% nbgrader={"solution": true, "grade_id": "01-generate"}
 def generate(model, prompts, max_tokens, eos_id):
     """Greedy continuation of every prompt: list of lists of ids -> list of lists of ids, prompt included."""
@@ -238,6 +241,7 @@ def generate(model, prompts, max_tokens, eos_id):
 check("01.generate", generate)
 ### BEGIN HIDDEN TESTS
 from grader.checks.lesson_01 import generate as hidden
+
 hidden(generate)
 ### END HIDDEN TESTS
 
@@ -279,11 +283,15 @@ works = {}
 for n in (64, 128):
     with costs.count(model) as works[n]:
         engine_generate(model, prompt, max_tokens=n, use_cache=False, params=endless)
-    print(f"{n:4} new tokens: {works[n].forward_calls:4} forward passes, {works[n].tokens:6,} tokens processed")
+    print(
+        f"{n:4} new tokens: {works[n].forward_calls:4} forward passes, {works[n].tokens:6,} tokens processed"
+    )
 
 predict.compare("01.tokens", measured=works[64].tokens, unit="tokens")
 ratio = works[128].tokens / works[64].tokens
-predict.compare("01.doubling", measured=f"{ratio:.0f} times", note=f"Measured: {ratio:.2f} times as many tokens.")
+predict.compare(
+    "01.doubling", measured=f"{ratio:.0f} times", note=f"Measured: {ratio:.2f} times as many tokens."
+)
 
 # %% [markdown]
 # Twice the text, almost four times the work. The count is a staircase: 5 + 6 + 7 + … With P prompt tokens and N new ones,
@@ -349,11 +357,15 @@ explorers.autoregressive(model)
 # The engine counts them apart. By what factor does each grow when the text doubles?
 
 # %%
+from itertools import pairwise
+
 print("new tokens        without reuse            with reuse")
 print("               linear   attention      linear   attention")
 sizes = (250, 500, 1000, 2000)
-table = {(n, c): costs.predict(model.config, len(prompt), n, use_cache=c) for n in sizes for c in (False, True)}
-for before, n in zip(sizes, sizes[1:], strict=False):
+table = {
+    (n, c): costs.predict(model.config, len(prompt), n, use_cache=c) for n in sizes for c in (False, True)
+}
+for before, n in pairwise(sizes):
     growth = []
     for use_cache in (False, True):
         small, large = table[before, use_cache], table[n, use_cache]
@@ -371,6 +383,7 @@ for before, n in zip(sizes, sizes[1:], strict=False):
 # with `use_cache=False` every step runs everything, with `use_cache=True` the prompt is run once and then each new token
 # once. Careful with the last one: is it ever *run*?
 
+
 # %% nbgrader={"solution": true, "grade_id": "01-count_work"}
 def count_work(prompt, new, use_cache):
     """Tokens processed when `new` (1 or more) tokens are generated after `prompt` tokens: an int."""
@@ -385,6 +398,7 @@ def count_work(prompt, new, use_cache):
 check("01.count_work", count_work)
 ### BEGIN HIDDEN TESTS
 from grader.checks.lesson_01 import count_work as hidden
+
 hidden(count_work)
 ### END HIDDEN TESTS
 
@@ -411,4 +425,4 @@ quiz("01_generation")
 # - Without reuse, N new tokens after a prompt of P cost N·P + N(N−1)/2 token passes: quadratic.
 # - The cure is to keep what was computed. What has to be kept, and how much memory does it take?
 #
-# **Next:** `02_kv_cache.ipynb`. Your progress: `lesson progress`.
+# **Next:** lesson 02, the KV cache. Where you stand: `lesson progress` in a terminal, or `progress()` in lesson 00.

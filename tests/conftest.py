@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,6 +23,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
     "chromium": (
         lambda: find_chromium() is not None,
         "This test needs Chromium: install it (on Debian: apt-get install chromium).",
+    ),
+    "node": (
+        lambda: shutil.which("node") is not None,
+        "This test needs node: install it (on Debian: apt-get install nodejs).",
     ),
     "bwrap": (
         sandbox_works,

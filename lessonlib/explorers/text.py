@@ -26,7 +26,7 @@ def brief(piece: str, length: int = 24) -> str:
 
 def definition(tokenizer: Tokenizer) -> dict[str, Any]:
     """The content of ``tokenizer.json``."""
-    return json.loads(tokenizer._tokenizer.to_str())
+    return json.loads(tokenizer.to_json())
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -45,7 +45,7 @@ def pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     shown = []
     for token, piece in zip(ids, tokenizer.tokens(ids), strict=True):
         if "\ufffd" in piece:
-            written = tokenizer._tokenizer.id_to_token(token) or ""
+            written = tokenizer.id_to_token(token)
             piece = f"⟨{' '.join(f'{alphabet[c]:02x}' for c in written if c in alphabet)}⟩"
         shown.append(piece)
     return shown

@@ -206,6 +206,8 @@ class Lab:
             "ServerApp.allow_root": getattr(os, "geteuid", lambda: 1)() == 0,
             "ServerApp.answer_yes": True,  # Ctrl-C stops at once
             "ServerApp.log_level": "ERROR",
+            # A saved notebook keeps pictures, not views of a kernel that will be gone.
+            "FileContentsManager.pre_save_hook": "lessonlib.explorers.saved.keep_pictures",
             "LabApp.log_level": "ERROR",
             "IdentityProvider.token": token,
             "KernelSpecManager.allowed_kernelspecs": "python3",

@@ -81,3 +81,18 @@ def test_bad_calls_raise_the_engine_errors(tiny: Path):
         explorers.next_token(tiny, tiny, "")
     with pytest.raises(PromptTooLong, match="up to 64 tokens"):
         explorers.next_token(tiny, tiny, "x " * 200)
+
+
+def test_the_browser_says_what_becomes_of_the_token(node):
+    said = node(
+        "pictures/pipeline.js",
+        'input.map(m.outcome).concat(m.textParts([{added: "a"}, {added: "b"}, {added: "c"}], 2))',
+        [{"added": "x", "ends": False}, {"added": "", "ends": False}, {"added": "", "ends": True}],
+    )
+    assert said == [
+        "is appended, and round it goes",
+        "not a whole character yet",
+        "the model ends its text here",
+        "a",
+        "b",
+    ]

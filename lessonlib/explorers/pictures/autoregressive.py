@@ -89,7 +89,7 @@ class Autoregressive(Explorer):
         tokens = [[step.tokens for step in work.steps] for work in (without, cached)]
         totals = [list(accumulate(values)) for values in tokens]
         for left, pair, title in ((0.055, tokens, "at each step"), (0.555, totals, "in total so far")):
-            ax = figure.add_axes((left, 0.11, 0.37, 0.31))
+            ax = figure.add_axes((left, 0.11, 0.345, 0.31))
             _draw_chart(ax, pair[0], pair[1], at["step"], f"Tokens processed {title}")
         return figure
 
@@ -141,16 +141,14 @@ def _draw_chart(ax: Axes, without: list[int], cached: list[int], step: int, titl
     ax.stairs(cached, edges, baseline=None, color=BLUE, linewidth=1.5, linestyle=(0, (4, 2)))
     ax.axvline(step, color=MUTED, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0.5, len(without) + 0.5), ylim=(0, None), xlabel="step")
-    for values, name, color in ((without, "without", VERMILLION), (cached, "with", BLUE)):
-        label = f"{name} {values[step - 1]:,}"
-        ax.annotate(
-            label,
-            (1.02, values[-1]),
-            xycoords=("axes fraction", "data"),
-            color=color,
-            va="center",
-            fontsize=8.5,
-        )
+    for values, name, color, side in (
+        (without, "without", VERMILLION, "bottom"),
+        (cached, "with", BLUE, "top"),
+    ):
+        value = values[step - 1]
+        ax.plot([step], [value], "o", color=color, markersize=4, markeredgecolor="white", clip_on=False)
+        across = ax.get_yaxis_transform()
+        ax.text(1.02, value, f"{name} {value:,}", transform=across, color=color, va=side, fontsize=8.5)
 
 
 def autoregressive(

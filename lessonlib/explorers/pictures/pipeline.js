@@ -30,6 +30,12 @@ export function readingText({ processed, held }) {
     : `reads ${plural(processed, "new token")}; ${whole(held)} are in the cache`;
 }
 
+/** What happens to the text after this step. */
+export function outcome({ added, ends }) {
+  if (ends) return "the model ends its text here";
+  return added === "" ? "not a whole character yet" : "is appended, and round it goes";
+}
+
 function stage(number, name, detail, ...content) {
   return h(
     "li",
@@ -101,11 +107,7 @@ function stages(data, step, before, width) {
       "Detokenize",
       "the chosen id as text",
       h("ol", { class: "lx-few" }, chip(brief(step.chosen[0], 14), step.chosen[1], 0)),
-      h(
-        "p",
-        { class: "lx-note" },
-        step.added === "" ? "not a whole character yet" : "is appended, and round it goes",
-      ),
+      h("p", { class: "lx-note" }, outcome(step)),
     ),
   ];
 }
@@ -126,7 +128,7 @@ function draw(ui, data, state, width) {
     ),
     h(
       "pre",
-      { class: "lx-story", tabindex: 0, "aria-label": "Text so far" },
+      { class: "lx-story", role: "group", tabindex: 0, "aria-label": "Text so far" },
       h("span", { class: "lx-given" }, data.prompt),
       h("span", { class: "lx-made" }, before),
       h("mark", {}, added),

@@ -75,6 +75,7 @@ class Pipeline(Explorer):
             ],
             "chosen": (names[-1], token, round(float(own[token]), 5)),
             "added": self._detokenizer.add(token),
+            "ends": token in self._model.config.eos_token_ids,
         }
 
     def _answer(self, _: Any, message: dict[str, Any], __: Any) -> None:

@@ -142,7 +142,10 @@ function bars(data, shown, state, counts, width) {
     "Probability of the likeliest next tokens",
   );
   const value = (token) => (fate[token] === 0 ? final[token] : tempered[token]);
-  const top = Math.max(...pieces.map((_, i) => Math.max(value(order[i]), own[order[i]])));
+  const shareDrawn = (token) => (drawn ? (counts.get(token) ?? 0) / state.draws : 0);
+  const top = Math.max(
+    ...pieces.flatMap((_, i) => [value, shareDrawn, (token) => own[token]].map((f) => f(order[i]))),
+  );
   const marks = ticks(Math.min(top, 1), narrow ? 3 : 5).filter((mark) => mark <= 1.0001);
   const x = (share) => left + (share / marks.at(-1)) * (width - left - right);
   const bottom = HEAD + ROW * pieces.length;
@@ -187,7 +190,7 @@ function bars(data, shown, state, counts, width) {
     svg.append(
       text(left - 8, y + 14, brief(piece, narrow ? 11 : 18), {
         "text-anchor": "end",
-        class: `lx-mono ${kept ? "" : "lx-quiet lx-struck"}`,
+        class: `lx-mono ${kept ? "" : "lx-quiet"}`,
       }),
       s("rect", {
         x: left,
@@ -207,7 +210,7 @@ function bars(data, shown, state, counts, width) {
     number(column.sum, percent(Math.min(sum, 1)), { class: "lx-num lx-quiet" });
     if (drawn) {
       const count = counts.get(token) ?? 0;
-      const at = x(Math.min(count / state.draws, marks.at(-1)));
+      const at = x(shareDrawn(token));
       if (count)
         svg.append(
           s("path", { d: `M${at},${y + ROW / 2 - 6} l5,5.5 l-5,5.5 l-5,-5.5 z`, class: "lx-drawn" }),

@@ -121,7 +121,7 @@ def sampling(
     tokens: Sequence[str] | None = None,
     temperature: float = 1.0,
     top_k: int = 0,
-    top_p: float = 0.9,
+    top_p: float = 0.7,
     min_p: float = 0.0,
     seed: int = 0,
 ) -> Sampling:
