@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **15 minutes** (core track: 5). Nothing to install, no account, no network: everything you will see runs on this
-# machine.
+# **15 minutes** (core track, sections marked ●: 5). Nothing to install, no account, no network: everything you will see
+# runs on this machine.
 #
 # This course is about **inference**: everything that happens between *a model has been trained* and *somebody reads its
 # answer*. That is where the waiting, the memory and most of the money go.
@@ -11,7 +11,7 @@
 # training), and completes Python code. You will run it, break it, measure it, and rebuild its engine piece by piece.
 
 # %% [markdown]
-# ## See it work
+# ## ● See it work
 #
 # Run a cell with **Shift+Enter**. The first one loads the model; that takes a second or two.
 
@@ -26,11 +26,12 @@ print(prompt + answer.text)
 
 # %% [markdown]
 # The text you gave is the **prompt**; what pico added is the **completion**. It looks like Python, and it is often wrong.
-# That is fine. pico is 800 times smaller than the models that chat with you, and for us its smallness is a virtue:
-# *you can watch everything it does.* How it computes is the same.
+# That is fine. pico is 800 times smaller than a *small* chat model (8 billion parameters), and for us its smallness is a
+# virtue: *you can watch everything it does.* How it computes is the same. (`[0].outputs[0]` reads: the first prompt's first
+# completion. There could be several of both.)
 #
-# Ask again with a little chance allowed, and it writes something else each time. Lesson 01 explains what `temperature`
-# does.
+# Ask again with a little chance allowed, and it often writes something else. Lesson 01 explains what `temperature` and
+# `top_p` do.
 
 # %%
 for seed in range(3):
@@ -39,7 +40,7 @@ for seed in range(3):
     print(f"--- seed {seed}", text, sep="\n")
 
 # %% [markdown]
-# ## The whole trip on one picture
+# ## ● The whole trip on one picture
 #
 # From your prompt to the next piece of text there are five stations:
 #
@@ -70,11 +71,11 @@ explorers.pipeline(llm, prompt="def add(a, b):")
 # 4. **deploy** a model (by API, on a server of your own, on a laptop) and **defend** it against the attacks that come with
 #    each.
 #
-# ## Two tracks
+# ## ● Two tracks
 #
 # | track | time | what you do |
 # |---|---|---|
-# | **core** | 45 minutes for the whole course | read the sections marked ● and play with the pictures |
+# | **core** | 45 minutes for the whole course | read the sections marked ●, play with the pictures, skip the exercises |
 # | **full** | one evening a lesson | everything: predictions, exercises, quizzes |
 #
 # Both work. Nobody forbids you to switch.
@@ -103,11 +104,22 @@ predict.compare("00.tokens", measured=len(ids), unit="tokens")
 # ```
 #
 # which runs your function in a second and shows a card: what was expected, what came, the smallest input that goes wrong,
-# and, where it can tell, *the name of the mistake*. Until you solve an exercise, its card says "not started yet"; the rest
-# of the notebook runs all the same.
+# and, where it can tell, *the name of the mistake*. Until you write something, its card says "not started yet"; the rest of
+# the notebook runs all the same.
 #
 # **You ask for hints when you are stuck.** `hint("01.sample")` gives one step at a time: three hints, then a worked
 # example of the same idea somewhere else. Never the solution.
+
+# %% [markdown]
+# ## A quiz, to see how quizzes work
+#
+# Answers are saved as you give them. Practice questions explain every choice at once.
+
+# %% id="00-quiz"
+quiz("00_start_here")
+
+# %% [markdown]
+# ## Handing in
 #
 # **The grader tries other inputs.** "Visible checks passed" means: right on what was tried here. After you hand in, a
 # grader runs your function on fresh inputs. A function that does what the exercise says has nothing to fear.
@@ -124,14 +136,6 @@ predict.compare("00.tokens", measured=len(ids), unit="tokens")
 # **Nothing you make is lost.** Your answers, predictions and hints are kept in plain text files beside the notebooks
 # (`01_generation.log.jsonl` and so on). Restart the kernel, close the lid: they are still there. When a newer version of a
 # lesson arrives, it is put *beside* yours.
-
-# %% [markdown]
-# ## A quiz, to see how quizzes work
-#
-# Answers are saved as you give them. Practice questions explain every choice at once.
-
-# %% id="00-quiz"
-quiz("00_start_here")
 
 # %% [markdown]
 # ## Where you stand
@@ -158,7 +162,7 @@ progress()
 #
 # The progress table says which of them are on this machine.
 #
-# ## What you should be able to say now
+# ## ● What you should be able to say now
 #
 # - *Inference* is what happens after training: prompt → token ids → logits → sampling → text, one token at a time.
 # - A *logit* is a score; there is one for every token the model knows.

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 01 · One token at a time
 #
-# **45 minutes** (core track, sections marked ●: 10 minutes).
+# **An evening, 2 to 3 hours** (core track, sections marked ● without the exercises: 10 minutes).
 #
 # A model that writes does one thing over and over: it reads a text and proposes *one* next piece. In this lesson you open
 # up a single proposal, choose from it the way real engines do, put it in a loop, and find out why the loop, done the
@@ -25,15 +25,17 @@ print(f"pico: {model.config.num_parameters:,} parameters, {tokenizer.vocab_size:
 # Not letters, and not words. A **tokenizer** cuts the text into **tokens**, pieces from a fixed list called the
 # **vocabulary**, and replaces each with its place in that list, its **id**. pico's list was built by counting which
 # pieces are frequent in Python code (the method is called *byte-pair encoding*, BPE). So `return` is one token, and your
-# surname is probably five.
+# surname is probably cut into several.
 #
-# Type something. Try your name, four spaces against one, an emoji.
+# Type something. Try your name, four spaces against one, an emoji. In the picture `·` is a space and `↵` the end of a
+# line; a letter for which there is no piece is cut into **bytes**, shown like `⟨c3⟩`.
 
 # %% id="01-tokenizer"
 explorers.tokenizer(tokenizer, "def fib(n):\n    return fib(n - 1) + fib(n - 2)")
 
 # %% [markdown]
 # A space usually belongs to the token *after* it: `·return` with its space is one token, `return` without is another.
+# Four spaces at the start of a line split likewise: three stick to the line end before, the fourth to the word after it.
 # Nothing is lost on the way: the ids turn back into exactly the same text.
 
 # %%
@@ -52,7 +54,7 @@ print("text:  ", tokenizer.decode(ids))
 # negative, and it means nothing by itself; only compared with the other logits does it say something.
 
 # %%
-batch = torch.tensor([ids])  # one text -> a batch of one
+batch = torch.tensor([ids])  # texts run together are a batch; this is a batch of one
 logits = model(batch).logits
 print("in: ", tuple(batch.shape), "  (texts, tokens)")
 print("out:", tuple(logits.shape), "  (texts, tokens, vocabulary)")
@@ -69,10 +71,10 @@ for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True):
 
 # %% [markdown]
 # The picture shows the same for every position of the prompt: the shapes on the way, and the ten likeliest next tokens
-# after the position you choose.
+# after the position you choose. (You need not know yet what happens in the two middle boxes.)
 
 # %% id="01-forward"
-explorers.next_token(model, tokenizer, "def read_json(path):\n    with open(path)")
+explorers.next_token(model, tokenizer, "import os\n\n\ndef read_text(path):\n    with open(")
 
 # %% [markdown]
 # ## ● From probabilities to one token
@@ -100,10 +102,12 @@ print(start + llm.generate(start, SamplingParams(temperature=0, max_tokens=60))[
 # Move the sliders on a real distribution: pico's, after `for i in range(`.
 
 # %% id="01-sampling"
-explorers.sampling(model, tokenizer, "for i in range(", top_p=0.9)
+explorers.sampling(model, tokenizer, "for i in range(", top_p=0.5)
 
 # %% [markdown]
-# The order matters: temperature, then top-k, then top-p. This course (like most engines) keeps to it.
+# The order matters, because each step works on what the one before left, scaled up again so that it sums to 1. Here it is
+# temperature, top-k, top-p, min-p. Not every engine keeps to it (llama.cpp applies the temperature last), so the same
+# settings can mean different things elsewhere.
 #
 # Same prompt, drawn this time:
 
@@ -114,18 +118,22 @@ for temperature in (0.5, 1.0, 1.5):
     print(start + llm.generate(start, params)[0].outputs[0].text)
 
 # %% [markdown]
-# ### Exercise 1 · `sample`
+# ### Exercise 1 · `sample` (full track)
 #
 # Write the function that turns logits into tokens. It gets logits for several texts at once, shape `(batch, vocabulary)`,
 # and returns one id for each, shape `(batch,)`.
 #
 # 1. `temperature == 0`: the id of the largest logit (`argmax`).
 # 2. Otherwise divide the logits by the temperature.
-# 3. `top_k > 0`: all but the k largest get the logit `-inf` (softmax makes that 0).
-# 4. `top_p < 1`: look at the probabilities from the likeliest down; keep tokens until their sum *reaches* `top_p`. The one
-#    that crosses the line is kept, so at least one always stays.
+# 3. `top_k > 0`: all but the k largest get the logit `-inf` (softmax makes that 0). A k larger than the vocabulary keeps
+#    all.
+# 4. `top_p < 1`: look at the probabilities of what is left from the likeliest down; keep tokens until their sum *reaches*
+#    `top_p`. The one that crosses the line is kept, so at least one always stays.
 # 5. Draw with `torch.multinomial(probabilities, 1, generator=generator)`. The `generator` is the source of chance: the same
 #    one, set to the same seed, gives the same tokens.
+#
+# Leave `logits` itself unchanged. A loop over the rows is fine. Useful: `logits.topk(k).values`, `p.sort(descending=True)`
+# (gives the sorted values *and* where they came from), `p.cumsum(-1)` (running sums), `row[i] = -torch.inf`.
 #
 # Stuck? Run `hint("01.sample")` in a cell of your own (the **+** above makes one).
 
@@ -178,15 +186,16 @@ print(tokenizer.decode(text))
 # Two things are missing before this can be called an engine.
 #
 # **It must know when to stop.** Look at step 5: pico chose `<|im_end|>`, which means *I have finished*, and our loop went on
-# all the same. A token like that is called **end of text**, `eos` for short (pico has two: `<|im_end|>` closes an answer in a
-# chat, `<|endoftext|>` a file). When the model chooses it, the text is done. A text also ends when it has as many new tokens as you asked for, or when the model's **context** (the longest
-# text it can read; 2,048 tokens for pico) is full.
+# all the same. A token like that is called **end of sequence**, `eos`. pico has two: `<|endoftext|>` (id 0) closes a file,
+# `<|im_end|>` (id 2) an answer in a chat; decoding leaves them out. When the model chooses one, the text is done. A text
+# also ends when it has as many new tokens as you asked for, or when the model's **context** (the longest text it can read;
+# 2,048 tokens for pico) is full.
 #
 # **It must handle several texts.** Here is how that usually goes wrong. The version found all over the web asks
 # `if next_token == eos_id: break`. That is written for one text; give it two.
 
 # %%
-next_tokens = torch.tensor([17, 0])  # what two texts chose in the same step; 0 means end of text
+next_tokens = torch.tensor([17, 0])  # what two texts chose in the same step; 0 is an end token
 try:
     if next_tokens == 0:
         print("stop")
@@ -197,21 +206,30 @@ except RuntimeError as error:
 # Nor is `any()` or `all()` the answer: with `any()` one finished text cuts off the others, with `all()` a finished text
 # goes on talking. Each row has to stop by itself.
 #
-# The texts also differ in length, and a tensor is a rectangle. So short rows are filled up on the right (**padding**). The
-# padding comes after the real tokens, and a decoder looks only backwards, so it cannot disturb them. But *the last column is
-# then no longer everybody's last token*: the logits of a row must be read at its own last real position.
+# **The texts differ in length**, and a tensor is a rectangle. So short rows are filled up on the right (**padding**, here
+# shown as ·):
 #
-# ### Exercise 2 · `generate`
+# | | | | | | |
+# |---|---|---|---|---|---|
+# | row 0 | `def` | ` f` | `ib` | `(` | **`n`** |
+# | row 1 | `import` | **` os`** | · | · | · |
 #
-# Write the greedy loop for a list of prompts of *different lengths*.
+# The model computes every position from the tokens *before* it, so padding on the right cannot disturb the real tokens. But
+# the last column is no longer everybody's last token: the logits of a row must be read at **its own last real position**,
+# the bold ones.
+
+# %% [markdown]
+# ### Exercise 2 · `generate` (full track)
+#
+# Write the greedy loop for a list of prompts of *different lengths* (none is empty, none fills the context already).
 #
 # - `model(ids).logits` as above; `model.config.max_position_embeddings` is the context.
-# - Each row ends with `eos_id` (which is part of the result), after `max_tokens` new tokens, or when prompt and new tokens
-#   fill the context, whichever comes first.
+# - Each row ends with `eos_id` (which is part of the result; here there is just one), after `max_tokens` new tokens, or when
+#   prompt and new tokens fill the context, whichever comes first.
 # - Return prompt + new tokens, one list of ids for each prompt. Leave the prompts you were given unchanged.
 #
-# Padding all rows into one batch is one way; running the rows one after the other is another. Both are right, as long as
-# the model is not run more often than there are new tokens.
+# Padding all rows into one batch is one way; running the rows one after the other is another. Both are right, with one
+# forward pass for each new token at most and none after the last one.
 
 
 # %% nbgrader={"solution": true, "grade_id": "01-generate"}
@@ -251,29 +269,31 @@ hidden(generate)
 # **Question: twice the text. How much more work?**
 #
 # Look at the steps above once more: *ran 10 tokens, ran 11, ran 12 …* Each step runs the **whole** text through the model
-# although all of it but one token was run before. Before you count, guess.
+# although all of it but one token was run before. One could keep the results and use them again. Kept results are called a
+# **cache**; what we have is a loop *without a cache*.
+#
+# Before you count, guess.
 
 # %%
 prompt = tokenizer.encode("import os\n\ndef")
 print(len(prompt), "tokens:", tokenizer.tokens(prompt))
 predict(
     "01.tokens",
-    "We generate **64** new tokens after this prompt and keep nothing between the steps. How many tokens go through the "
-    "model, all steps together?",
+    "We generate **64** new tokens after this prompt without a cache. How many tokens go through the model, all steps "
+    "together?",
     unit="tokens",
 )
 
 # %%
 predict(
     "01.doubling",
-    "And for **128** new tokens instead of 64: how many times as much?",
+    "And for **128** new tokens instead of 64: *about* how many times as much?",
     choices=["2 times", "3 times", "4 times", "8 times"],
 )
 
 # %% [markdown]
-# Locked? Now measure. The engine has counters: `costs.count(model)` notes every forward pass, how many tokens went in, and
-# how many **FLOPs** (additions and multiplications) they took. `use_cache=False` is the loop you have just written;
-# `ignore_eos` makes it write to the end, so that we compare equal lengths.
+# Locked? Now measure. The engine has counters: `costs.count(model)` notes every forward pass and how many tokens went in.
+# `use_cache=False` is the loop from above; `ignore_eos` makes it write to the end, so that we compare equal lengths.
 
 # %%
 from lessonlib.engine import generate as engine_generate  # the engine's own loop: your version keeps its name
@@ -294,7 +314,7 @@ predict.compare(
 )
 
 # %% [markdown]
-# Twice the text, almost four times the work. The count is a staircase: 5 + 6 + 7 + … With P prompt tokens and N new ones,
+# Twice the new tokens, almost four times the work. The count is a staircase: 5 + 6 + 7 + … With P prompt tokens and N new ones,
 #
 # $$P + (P+1) + \dots + (P+N-1) \;=\; N\,P + \frac{N(N-1)}{2}.$$
 #
@@ -311,14 +331,14 @@ figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 steps = range(1, 129)
 again = [step.tokens for step in works[128].steps]
 once = [step.tokens for step in cached.steps]
-ax.bar(steps, again, width=1, color="#E69F00", label=f"everything again: {sum(again):,} tokens")
-ax.bar(steps, once, width=1, color="#0072B2", hatch="//", label=f"only what is new: {sum(once):,} tokens")
+ax.bar(steps, again, width=1, color="#E69F00", label=f"without a cache: {sum(again):,} tokens")
+ax.bar(steps, once, width=1, color="#0072B2", hatch="//", label=f"with a cache: {sum(once):,} tokens")
 ax.set(xlabel="step", ylabel="tokens processed", title="Work of each step, counted by the engine")
 ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The blue bars show the same text, generated by the same model, without doing anything twice: the prompt once, then one
+# The blue bars show the same text, generated by the same model with a cache, nothing done twice: the prompt once, then one
 # token a step. *How* that is possible is lesson 02; *that* it is possible is why nobody runs the orange loop.
 #
 # And the clock? Counters tell what was done; a clock tells how long you waited. (Your numbers will differ from these.)
@@ -331,8 +351,8 @@ for use_cache in (False, True):
     begin = perf_counter()
     engine_generate(model, prompt, max_tokens=128, use_cache=use_cache, params=endless)
     waits[use_cache] = perf_counter() - begin
-print(f"everything again: {waits[False]:.2f} s")
-print(f"only what is new: {waits[True]:.2f} s, {waits[False] / waits[True]:.1f} times as fast")
+print(f"without a cache: {waits[False]:.2f} s")
+print(f"with a cache: {waits[True]:.2f} s, {waits[False] / waits[True]:.1f} times as fast")
 print(f"tokens processed: {works[128].tokens / cached.tokens:.1f} times fewer")
 
 # %% [markdown]
@@ -347,19 +367,20 @@ print(f"tokens processed: {works[128].tokens / cached.tokens:.1f} times fewer")
 explorers.autoregressive(model)
 
 # %% [markdown]
-# ### A closer look: what exactly is quadratic? (full track)
+# ## A closer look: what exactly is quadratic?
 #
 # Many texts say "attention is O(N²)" at this point, and mean something else. A model has two kinds of work:
 #
 # - **linear layers** (multiplying with the learned weights): the same work for every token that is run;
 # - **attention**: every token that is run *looks at* every token before it, so its work grows with the length.
 #
-# The engine counts them apart. By what factor does each grow when the text doubles?
+# The engine counts them apart, in **FLOPs**: single additions and multiplications. By what factor does each grow when the
+# text doubles?
 
 # %%
 from itertools import pairwise
 
-print("new tokens        without reuse            with reuse")
+print("new tokens        without a cache          with a cache")
 print("               linear   attention      linear   attention")
 sizes = (250, 500, 1000, 2000)
 table = {
@@ -373,14 +394,15 @@ for before, n in pairwise(sizes):
     print(f"{before:4} → {n:4}" + "".join(f"{g:10.1f}×" for g in growth))
 
 # %% [markdown]
-# Read it column by column. **Without reuse** the linear layers grow four-fold when the text doubles (N²) and attention even
-# eight-fold (N³). **With reuse** the linear layers only double (N), and attention, four-fold, is what stays quadratic (N²).
-# *That* last one is the "O(N²)" of the textbooks: the cost **with** a cache.
+# Read it column by column. **Without a cache** the linear layers grow four-fold when the text doubles (N²) and attention
+# even eight-fold (N³). **With a cache** the linear layers only double (N), and attention, four-fold, is what stays quadratic
+# (N²). *That* is the "O(N²)" of the textbooks: attention when every token is run **once**, be it in one long pass or one by
+# one with a cache.
 #
-# ### Exercise 3 · `count_work`
+# ### Exercise 3 · `count_work` (full track)
 #
-# Say beforehand how many tokens a generation will process, `prompt` tokens given and `new` tokens wanted:
-# with `use_cache=False` every step runs everything, with `use_cache=True` the prompt is run once and then each new token
+# Say beforehand how many tokens a generation will process. `prompt` and `new` are *numbers* here: so many tokens given, so
+# many wanted. With `use_cache=False` every step runs everything, with `use_cache=True` the prompt is run once and then each new token
 # once. Careful with the last one: is it ever *run*?
 
 
@@ -403,13 +425,14 @@ hidden(count_work)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## Where this loses
+# ## What to be careful with
 #
 # - **The obvious loop is fine for short texts.** For ten tokens after a prompt of ten, it processes 145 tokens instead of
 #   19, and on a machine with nothing else to do nobody would notice.
 # - **Sampling cannot repair a model.** Top-p hides tokens that are very unlikely; it does not know which of the likely ones
 #   are *true*.
-# - **A low temperature is not "more correct".** It is more repetitive, as you saw, and makes the likely mistakes surely.
+# - **A low temperature is not "more correct".** At 0 the text ran in circles, as you saw, and the likely mistakes are made
+#   every time.
 #
 # ## Quiz
 
@@ -417,12 +440,12 @@ hidden(count_work)
 quiz("01_generation")
 
 # %% [markdown]
-# ## What you should be able to say now
+# ## ● What you should be able to say now
 #
 # - A model gives one *logit* per vocabulary token and position; softmax turns the last row into probabilities.
 # - *Temperature* reshapes them, *top-k*, *top-p* and *min-p* cut them, and then one token is drawn.
 # - Generation is a loop; in a batch each row reads its own last position and stops on its own.
-# - Without reuse, N new tokens after a prompt of P cost N·P + N(N−1)/2 token passes: quadratic.
+# - Without a cache, N new tokens after a prompt of P send N·P + N(N−1)/2 tokens through the model: quadratic.
 # - The cure is to keep what was computed. What has to be kept, and how much memory does it take?
 #
 # **Next:** lesson 02, the KV cache. Where you stand: `lesson progress` in a terminal, or `progress()` in lesson 00.
