@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 from contextlib import suppress
 from pathlib import Path
+
+from lessonlib import files
 
 from .errors import ClassroomError
 
@@ -50,11 +50,7 @@ def read(path: Path, limit: int | None = LIMIT) -> bytes:
 def create(path: Path, data: bytes) -> None:
     """Write a file that must not be there yet. Raises FileExistsError if it is, FileError if it cannot be."""
     try:
-        fresh = _aside(path, data)
-        try:
-            _claim(path, fresh)
-        finally:
-            fresh.unlink(missing_ok=True)
+        files.create(path, data)
     except FileExistsError:
         raise
     except OSError as error:
@@ -78,39 +74,9 @@ def create_numbered(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
 def replace(path: Path, data: bytes) -> None:
     """Write a file over the one that is there, keeping its permissions. Raises FileError."""
     try:
-        fresh = _aside(path, data)
-        try:
-            with suppress(OSError):
-                shutil.copymode(path, fresh)
-            os.replace(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        files.replace(path, data)
     except OSError as error:
         raise _unwritable(path, error) from None
-
-
-def _claim(path: Path, fresh: Path) -> None:
-    """Give a finished file its name, unless something has that name already."""
-    try:
-        os.link(fresh, path)  # unlike a rename, a link never replaces what is there
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: take the name first, then fill it
-        open(path, "xb").close()
-        os.replace(fresh, path)
-
-
-def _aside(path: Path, data: bytes) -> Path:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(aside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    return aside
 
 
 def _unwritable(path: Path, error: OSError) -> FileError:

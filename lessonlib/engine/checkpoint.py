@@ -7,7 +7,10 @@ Pickle checkpoints are refused: unpickling runs code chosen by whoever wrote the
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +24,7 @@ from .model import Transformer
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+HUB_SECONDS = 10.0  # a hub that does not answer for this long counts as out of reach
 
 
 def shipped_models() -> list[str]:
@@ -33,47 +37,65 @@ def resolve(name: str | Path) -> Path:
 
     Raises UnknownModel with the names that would have worked.
     """
-    folder = Path(name).expanduser()
-    if (ZOO / str(name) / "config.json").is_file():
-        return ZOO / str(name)
-    if (folder / "config.json").is_file():
-        return folder
+    text = str(name)
     known = ", ".join(shipped_models()) or "none"
-    if folder.is_dir():
+    for folder in (ZOO / text, Path(os.path.expanduser(text))):
+        if os.path.isfile(
+            folder / "config.json"
+        ):  # unlike Path.is_file, says no to a name that is far too long
+            return folder
+    if text and os.path.isdir(folder):
         raise BrokenCheckpoint(
-            f"The folder {name} has no config.json, so it is not a model in Hugging Face format; "
+            f"The folder {text} has no config.json, so it is not a model in Hugging Face format; "
             f"give the folder that holds one, or a shipped model ({known})."
         )
-    if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
-        return _from_hub(str(name), known)
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+        return _from_hub(text, known)
     raise UnknownModel(
-        f"No model is called {str(name)!r}: give a shipped one ({known}), a folder, or a hub name such as org/name."
+        f"No model is called {text[:80]!r}: give a shipped one ({known}), a folder, or a hub name such as org/name."
     )
 
 
 def _from_hub(name: str, known: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub import HfApi, snapshot_download
 
     patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
     try:
+        HfApi().model_info(
+            name, timeout=HUB_SECONDS
+        )  # snapshot_download would wait for ever for a silent hub
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except Exception as error:  # transport, permission and naming errors have no common base
+        with suppress(Exception):  # downloaded before?
+            return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
         raise UnknownModel(
-            f"{name} could not be fetched from the model hub ({type(error).__name__}); check the name and the "
+            f"{name[:80]} could not be fetched from the model hub ({type(error).__name__}); check the name and the "
             f"network, or use a shipped model ({known})."
         ) from None
 
 
 def load_config(name: str | Path) -> ModelConfig:
     """ModelConfig of a model by name or folder."""
-    path = resolve(name) / "config.json"
+    return ModelConfig.from_hf(read_json(resolve(name) / "config.json"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model folder. Raises BrokenCheckpoint when there is none."""
     try:
-        return ModelConfig.from_hf(json.loads(path.read_text()))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise BrokenCheckpoint(
-            f"{path.name} of {name} is not valid JSON (line {error.lineno}); fetch the folder again."
+            f"{path.name} of {path.parent.name} is not valid JSON (line {error.lineno}); fetch the folder again."
         ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokenCheckpoint(
+            f"{path.name} of {path.parent.name} cannot be read ({type(error).__name__}); fetch the folder again."
+        ) from None
+    if not isinstance(content, dict):
+        raise BrokenCheckpoint(
+            f"{path.name} of {path.parent.name} holds no JSON object; fetch the folder again."
+        )
+    return content
 
 
 def to_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
@@ -87,17 +109,32 @@ def to_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def to_device(device: str | torch.device) -> torch.device:
+    """``"cuda"`` -> torch.device("cuda"). Raises BadParameter when this machine does not have it."""
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):
+        raise BadParameter(
+            f"The device {device!s:.40} is not available here; use device='cpu', which always is."
+        ) from None
+    return place
+
+
 def load_model(
     name: str | Path, dtype: str | torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> Transformer:
     """A model ready for inference. ``name``: "pico", a folder, or "org/name" on the hub.
 
-    Raises UnknownModel, UnsafeCheckpoint, BrokenCheckpoint (naming the tensors that are missing or misshapen).
+    Raises UnknownModel, UnsafeCheckpoint, BadParameter, BrokenCheckpoint (naming the tensors that are missing,
+    misshapen or not the model's).
     """
-    folder, config = resolve(name), load_config(name)
+    number, place = to_dtype(dtype), to_device(device)
+    folder = resolve(name)
+    config = load_config(folder)
     with torch.device("meta"):
         model = Transformer(config)
-    model.load_state_dict(_read(folder, model, to_dtype(dtype), device), assign=True)
+    model.load_state_dict(_read(folder, model, number, place), assign=True)
     model.tie_weights()
     return model.eval().requires_grad_(False)
 
@@ -105,7 +142,8 @@ def load_model(
 def save_model(model: Transformer, folder: str | Path, max_shard_bytes: int | None = None) -> None:
     """Write ``config.json`` and the weights, in the model's dtype, as transformers and vLLM read them.
 
-    ``max_shard_bytes`` splits the weights over several files with an index.
+    ``max_shard_bytes`` splits the weights over several files with an index. Weights already in the folder are
+    replaced, once the new ones are complete.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,17 +153,22 @@ def save_model(model: Transformer, folder: str | Path, max_shard_bytes: int | No
     if model.config.tie_word_embeddings:
         del tensors["lm_head.weight"]
     shards = _shards(tensors, max_shard_bytes)
-    if len(shards) == 1:
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        return
-    index: dict[str, str] = {}
-    for number, names in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+    files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    files = files if len(files) > 1 else [WEIGHTS]
+    for file, names in zip(files, shards, strict=True):
         save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
-        index |= dict.fromkeys(names, file)
-    total = sum(t.numel() * t.element_size() for t in tensors.values())
-    content = {"metadata": {"total_size": total}, "weight_map": index}
-    (folder / INDEX).write_text(json.dumps(content, indent=2) + "\n")
+    if len(files) > 1:
+        total = sum(t.numel() * t.element_size() for t in tensors.values())
+        index = {name: file for file, names in zip(files, shards, strict=True) for name in names}
+        content = {"metadata": {"total_size": total}, "weight_map": index}
+        (folder / INDEX).write_text(json.dumps(content, indent=2) + "\n")
+    else:
+        (folder / INDEX).unlink(missing_ok=True)
+    # An older save may have left more files, and the next reader would not know which weights are meant.
+    for old in {folder / WEIGHTS, *folder.glob("model-*-of-*.safetensors")} - {
+        folder / file for file in files
+    }:
+        old.unlink(missing_ok=True)
 
 
 def _shards(tensors: dict[str, Tensor], limit: int | None) -> list[list[str]]:
@@ -147,11 +190,12 @@ def _hf_name(name: str) -> str:
 
 def _files(folder: Path) -> list[Path]:
     if (folder / INDEX).is_file():
-        wanted = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
+        names = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
+            raise BrokenCheckpoint(f"{INDEX} of {folder.name} has no weight_map; fetch the folder again.")
+        wanted = set(names.values())
         if missing := sorted(file for file in wanted if not (folder / file).is_file()):
-            raise BrokenCheckpoint(
-                f"{folder.name} lacks the weight files {', '.join(missing)}; fetch it again."
-            )
+            raise BrokenCheckpoint(f"{folder.name} lacks the weight files {_some(missing)}; fetch it again.")
         return sorted(folder / file for file in wanted)
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
@@ -160,12 +204,12 @@ def _files(folder: Path) -> list[Path]:
             f"{folder.name} has its weights in pickle format ({pickles[0].name}), which can run code when loaded; "
             "convert it to safetensors."
         )
-    raise BrokenCheckpoint(f"{folder.name} has no {WEIGHTS}; fetch the model folder again.")
+    raise BrokenCheckpoint(
+        f"{folder.name} has no weights ({WEIGHTS}); fetch the folder again, or choose a model that offers safetensors."
+    )
 
 
-def _read(
-    folder: Path, model: Transformer, dtype: torch.dtype, device: str | torch.device
-) -> dict[str, Tensor]:
+def _read(folder: Path, model: Transformer, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
     """Exactly the tensors the model expects, with the right shapes, or an error that names the others."""
     wanted = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     found: dict[str, Tensor] = {}
@@ -175,7 +219,10 @@ def _read(
             with safe_open(path, framework="pt", device=str(device)) as file:
                 for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
                     ours = name.removeprefix("model.")
+                    if ours.endswith("rotary_emb.inv_freq"):  # old checkpoints stored what the config says
+                        continue
                     if ours not in wanted:
+                        wrong.append(f"{name} has no place")
                         continue
                     tensor = file.get_tensor(name)
                     if tuple(tensor.shape) != wanted[ours]:
@@ -189,9 +236,12 @@ def _read(
         found["lm_head.weight"] = found["embed_tokens.weight"]
     wrong += [f"{_hf_name(name)} is missing" for name in wanted if name not in found]
     if wrong:
-        more = f" and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise BrokenCheckpoint(
-            f"The weights of {folder.name} do not fit its config.json: {'; '.join(wrong[:4])}{more}; "
-            "fetch the folder again."
+            f"The weights of {folder.name} do not fit its config.json: {_some(wrong, '; ')}; fetch the folder again."
         )
     return found
+
+
+def _some(names: list[str], between: str = ", ") -> str:
+    """The first few of a list, for a sentence."""
+    return between.join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Any
 
-from .errors import BrokenCheckpoint
+from .errors import BadParameter, BrokenCheckpoint
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 ARCHITECTURES = {
@@ -15,6 +18,21 @@ ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+)
+
+
+def is_whole(value: Any, least: float = -math.inf) -> bool:
+    """Is this a whole number of any kind (True and False are none), and at least that?"""
+    return isinstance(value, Integral) and not isinstance(value, bool) and operator.index(value) >= least
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,12 @@ class RopeScaling:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("default", "linear", "llama3"):
+            raise BrokenCheckpoint(
+                f"RoPE scaling {self.kind!r} is not supported; this engine knows default, linear and llama3."
+            )
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,19 @@ class ModelConfig:
     family: str = "llama"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "eos_token_ids", _as_tuple(self.eos_token_ids))
+        if self.family not in FAMILIES:
+            raise BrokenCheckpoint(
+                f"family {self.family!r} is not known; this engine knows {', '.join(FAMILIES)}."
+            )
+        for name in SIZES:
+            size = getattr(self, name)
+            if not is_whole(size, least=1):
+                raise BrokenCheckpoint(f"{name} is {size!r}, but it must be a whole number, 1 or more.")
+        if self.head_dim % 2:
+            raise BrokenCheckpoint(
+                f"head_dim is {self.head_dim}, but RoPE turns pairs; choose an even number."
+            )
         if self.num_attention_heads % self.num_key_value_heads:
             raise BrokenCheckpoint(
                 f"{self.num_attention_heads} attention heads cannot be shared evenly by "
@@ -95,6 +132,16 @@ class ModelConfig:
                 f"config.json says model_type {family!r}, but this engine knows {', '.join(FAMILIES)}; "
                 "convert the model or choose another one."
             )
+        if hf.get("hidden_act", "silu") != "silu":
+            raise BrokenCheckpoint(
+                f"config.json says hidden_act {hf['hidden_act']!r}, but this engine knows only silu; choose another "
+                "model."
+            )
+        if hf.get("quantization_config"):
+            raise BrokenCheckpoint(
+                "The weights of this model are stored quantized, which cannot be read yet; choose the model they "
+                "were made from."
+            )
         try:
             heads = hf["num_attention_heads"]
             return cls(
@@ -104,14 +151,14 @@ class ModelConfig:
                 num_hidden_layers=hf["num_hidden_layers"],
                 num_attention_heads=heads,
                 num_key_value_heads=hf.get("num_key_value_heads") or heads,
-                head_dim=hf.get("head_dim") or hf["hidden_size"] // heads,
+                head_dim=hf.get("head_dim") or (128 if family == "qwen3" else hf["hidden_size"] // heads),
                 max_position_embeddings=hf["max_position_embeddings"],
                 rms_norm_eps=hf.get("rms_norm_eps", 1e-6),
                 tie_word_embeddings=hf.get("tie_word_embeddings", False),
-                # Qwen2 always has the bias and never says so in its config.
-                attention_bias=family == "qwen2" or hf.get("attention_bias", False),
-                output_bias=family != "qwen2" and hf.get("attention_bias", False),
-                mlp_bias=hf.get("mlp_bias", False),
+                # Qwen2 always has the bias and never says so in its config; Mistral never has any.
+                attention_bias=family == "qwen2" or (family != "mistral" and hf.get("attention_bias", False)),
+                output_bias=family in ("llama", "qwen3") and hf.get("attention_bias", False),
+                mlp_bias=family == "llama" and hf.get("mlp_bias", False),
                 qk_norm=family == "qwen3",
                 bos_token_id=hf.get("bos_token_id"),
                 eos_token_ids=_as_tuple(hf.get("eos_token_id")),
@@ -121,9 +168,16 @@ class ModelConfig:
             )
         except KeyError as missing:
             raise BrokenCheckpoint(f"config.json lacks {missing}; fetch the model folder again.") from None
+        except (AttributeError, TypeError, ZeroDivisionError) as error:
+            raise BrokenCheckpoint(
+                f"config.json holds a value of the wrong kind ({error}); fetch the model folder again."
+            ) from None
 
     def to_hf(self) -> dict[str, Any]:
-        """The ``config.json`` that transformers, vLLM and llama.cpp's converter read."""
+        """The ``config.json`` that transformers, vLLM and llama.cpp's converter read.
+
+        Raises BadParameter for a mixture that no family has: others would read it as a different model.
+        """
         hf: dict[str, Any] = {
             "architectures": [ARCHITECTURES[self.family]],
             "model_type": self.family,
@@ -144,8 +198,8 @@ class ModelConfig:
             "mlp_bias": self.mlp_bias,
             "bos_token_id": self.bos_token_id,
             "eos_token_id": list(self.eos_token_ids)
-            if len(self.eos_token_ids) != 1
-            else self.eos_token_ids[0],
+            if len(self.eos_token_ids) > 1
+            else next(iter(self.eos_token_ids), None),
         }
         if self.sliding_window is not None or self.family == "mistral":
             hf["sliding_window"] = self.sliding_window
@@ -156,10 +210,24 @@ class ModelConfig:
                 "sliding_attention" if i in windowed else "full_attention"
                 for i in range(self.num_hidden_layers)
             ]
+        if lost := self._differences(ModelConfig.from_hf(hf)):
+            raise BadParameter(
+                f"A {self.family} model cannot have this {', '.join(lost)}, so other programs would misread it; "
+                "choose the family that has it."
+            )
         return hf
 
+    def _differences(self, other: ModelConfig) -> list[str]:
+        """Names of the settings in which two configs differ in effect."""
+        window = [self.window(i) for i in range(self.num_hidden_layers)]
+        names = [f.name for f in fields(self) if f.name not in ("sliding_window", "window_layers")]
+        found = [name for name in names if getattr(self, name) != getattr(other, name)]
+        if window != [other.window(i) for i in range(other.num_hidden_layers)]:
+            found.append("sliding_window")
+        return found
 
-def _as_tuple(ids: int | list[int] | None) -> tuple[int, ...]:
+
+def _as_tuple(ids: int | Iterable[int] | None) -> tuple[int, ...]:
     if ids is None:
         return ()
     return (ids,) if isinstance(ids, int) else tuple(ids)
@@ -167,12 +235,8 @@ def _as_tuple(ids: int | list[int] | None) -> tuple[int, ...]:
 
 def _rope_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     # transformers 5 keeps everything under rope_parameters; before, theta stood beside rope_scaling.
-    rope = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
+    rope = {**(hf.get("rope_parameters") or hf.get("rope_scaling") or {})}
     kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind not in ("default", "linear", "llama3"):
-        raise BrokenCheckpoint(
-            f"RoPE scaling {kind!r} is not supported; this engine knows default, linear and llama3."
-        )
     known = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
     scaling = RopeScaling(kind, **{name: value for name, value in rope.items() if name in known})
     return {"rope_theta": rope.get("rope_theta") or hf.get("rope_theta", 10_000.0), "rope_scaling": scaling}
@@ -192,14 +256,16 @@ def _rope_scaling_to_hf(scaling: RopeScaling) -> dict[str, Any] | None:
 
 
 def _window_from_hf(hf: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """Each family's own rule: llama has no window, mistral has it everywhere, qwen where its config says."""
     window = hf.get("sliding_window")
-    if window is None or (family in ("qwen2", "qwen3") and not hf.get("use_sliding_window", False)):
-        return {"sliding_window": None}
-    if types := hf.get("layer_types"):
-        layers = tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
-    elif family in ("qwen2", "qwen3"):
-        layers = tuple(range(hf.get("max_window_layers", 0), hf["num_hidden_layers"]))
-    else:
-        layers = tuple(range(hf["num_hidden_layers"]))
-    everywhere = len(layers) == hf["num_hidden_layers"]
-    return {"sliding_window": window, "window_layers": None if everywhere else layers}
+    if family == "llama" or (family != "mistral" and not hf.get("use_sliding_window", False)):
+        window = None
+    if window is None or family == "mistral":
+        return {"sliding_window": window}
+    layers, types, first = (
+        range(hf["num_hidden_layers"]),
+        hf.get("layer_types"),
+        hf.get("max_window_layers", 28),
+    )
+    windowed = tuple(i for i in layers if (types[i] == "sliding_attention" if types else i >= first))
+    return {"sliding_window": window, "window_layers": None if len(windowed) == len(layers) else windowed}

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .kv_cache import NoCache
 from .model import Attention, Transformer
 
 
@@ -26,7 +25,7 @@ class Step:
 
     tokens: tokens that went through the layers, padding and idle rows included. linear_flops: matrix products
     with weights. attention_flops: scores and weighted sums over visible keys. weight_bytes: weights read once.
-    kv_bytes_written, kv_bytes_read: traffic with the KV cache (none without one).
+    kv_bytes_written, kv_bytes_read: traffic with the KV cache (none without one), as the cache itself reports it.
     """
 
     tokens: int = 0
@@ -72,9 +71,9 @@ def count(model: Transformer) -> Iterator[Work]:
     work, step = Work(), Step()
     config = model.config
 
-    def before_model(_: nn.Module, args: tuple[Any, ...], __: dict[str, Any]) -> None:
+    def before_model(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         nonlocal step
-        step = Step(tokens=args[0].numel())
+        step = Step(tokens=(args[0] if args else named["ids"]).numel())
 
     def after_model(*_: Any) -> None:
         work.add(step)
@@ -90,13 +89,9 @@ def count(model: Transformer) -> Iterator[Work]:
         positions = cache.positions  # where each new token stands: it sees that many tokens before itself
         pairs = _visible_pairs(positions, config.window(module.layer))
         step.attention_flops += attention_flops_per_pair(config, layers=1) * pairs
-        if not isinstance(cache, NoCache):
-            step.kv_bytes_written += positions.numel() * kv_bytes_per_token(
-                config, x.element_size(), layers=1
-            )
-            step.kv_bytes_read += _slots_read(positions) * kv_bytes_per_token(
-                config, x.element_size(), layers=1
-            )
+        per_slot = kv_bytes_per_token(config, x.element_size(), layers=1)
+        step.kv_bytes_written += cache.slots_written * per_slot
+        step.kv_bytes_read += cache.slots_read * per_slot
 
     hooks = [
         model.register_forward_pre_hook(before_model, with_kwargs=True),
@@ -123,11 +118,6 @@ def stored_bytes(module: nn.Module) -> int:
 def _visible_pairs(positions: Tensor, window: int | None) -> int:
     seen = positions + 1
     return int((seen if window is None else seen.clamp(max=window)).sum())
-
-
-def _slots_read(positions: Tensor) -> int:
-    """Slots a row's attention has to fetch: all up to its furthest query, once for the whole row."""
-    return int((positions.amax(-1) + 1).sum())
 
 
 def body_flops_per_token(config: ModelConfig) -> int:

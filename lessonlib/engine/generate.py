@@ -13,9 +13,10 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from .errors import EmptyPrompt, PromptTooLong
+from .errors import BadParameter
 from .kv_cache import DenseCache
 from .model import Transformer
+from .prompts import as_ids, as_prompts, check_prompt
 from .sampling import GREEDY, Choice, SamplingParams, choose
 
 
@@ -32,23 +33,11 @@ class Row:
 
     def __post_init__(self) -> None:
         if self.params.seed is not None and self.generator is None:
-            self.generator = torch.Generator().manual_seed(self.params.seed)
+            self.generator = torch.Generator("cpu").manual_seed(int(self.params.seed) % 2**64)
 
     @property
     def ids(self) -> list[int]:
         return self.prompt + self.output
-
-
-def check_prompt(model: Transformer, prompt: Sequence[int]) -> None:
-    """Raise EmptyPrompt or PromptTooLong unless at least one token can be generated from this prompt."""
-    context = model.config.max_position_embeddings
-    if not prompt:
-        raise EmptyPrompt("The prompt has no tokens, so there is nothing to continue; give at least one.")
-    if len(prompt) >= context:
-        raise PromptTooLong(
-            f"The prompt has {len(prompt)} tokens and this model's context is {context}, which leaves no room "
-            "for an answer; shorten it."
-        )
 
 
 def advance(row: Row, choice: Choice, eos: Sequence[int], context: int) -> None:
@@ -76,6 +65,8 @@ def run(
     """
     for row in rows:
         check_prompt(model, row.prompt)
+    if not rows:
+        return
     context = model.config.max_position_embeddings
     cache = None
     if use_cache:
@@ -123,16 +114,30 @@ def generate(
 def generate(model, prompt_ids, max_tokens=100, use_cache=True, params=None):
     """Continue a prompt, or a batch of prompts of any lengths; greedy unless ``params`` says otherwise.
 
-    prompt_ids: one list of ids, several lists, or a tensor (batch, length).
+    prompt_ids: one sequence of ids, several, or an integer tensor or array, (length,) or (batch, length).
+    max_tokens: new tokens at most, whatever ``params`` says.
     Returns prompt + new tokens: one list for one prompt, a list of lists for a batch. A row ends at the
     model's end-of-text token (included), after ``max_tokens`` new tokens, or at the end of the context.
 
     Raises EmptyPrompt, PromptTooLong, TokenOutOfRange, BadParameter.
     """
-    prompts = prompt_ids.tolist() if isinstance(prompt_ids, Tensor) else [*prompt_ids]
-    single = not prompts or not isinstance(prompts[0], Sequence)
-    params = replace(params or GREEDY, max_tokens=max_tokens)
-    rows = [Row([int(i) for i in prompt], params) for prompt in ([prompts] if single else prompts)]
+    prompts, single = as_prompts(prompt_ids)
+    params = _for_ids(params or GREEDY, max_tokens)
+    rows = [Row(as_ids(prompt), params) for prompt in prompts or [[]]]
     for _ in run(model, rows, use_cache):
         pass
     return rows[0].ids if single else [row.ids for row in rows]
+
+
+def _for_ids(params: SamplingParams, max_tokens: int) -> SamplingParams:
+    """The settings, with this limit, unless they ask for what only texts and requests can have."""
+    if not isinstance(params, SamplingParams):
+        raise BadParameter(
+            f"params must be one SamplingParams for all rows, not a {type(params).__name__}; "
+            "LLM.generate takes one for each prompt."
+        )
+    if params.stop or params.n > 1:
+        raise BadParameter(
+            "generate works on token ids and gives one answer a prompt; use LLM.generate for stop texts and n."
+        )
+    return replace(params, max_tokens=max_tokens)

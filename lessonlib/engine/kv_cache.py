@@ -8,14 +8,14 @@ different lengths share one batch without any left padding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import ModelConfig
+from .config import ModelConfig, is_whole
 from .errors import BadParameter, CacheFull
 
 
@@ -23,6 +23,8 @@ class Cache(Protocol):
     """What the model asks of a cache, in this order: ``begin``, ``attend`` once a layer, ``end``."""
 
     positions: Tensor  # of the tokens of this pass, int64 (batch, new)
+    slots_written: int  # slots that each layer of this pass fills and fetches, all rows together
+    slots_read: int
 
     def begin(self, batch: int, new: int, lengths: Sequence[int] | None, device: torch.device) -> Tensor:
         """Make room for ``new`` tokens a row; return their positions, int64 (batch, new).
@@ -51,6 +53,8 @@ def visible(positions: Tensor, slots: int, window: int | None) -> Tensor:
 
 class NoCache:
     """Attention over the tokens of this call and nothing else: every step starts from the beginning."""
+
+    slots_written = slots_read = 0
 
     def __init__(self, config: ModelConfig):
         self.config = config
@@ -88,11 +92,13 @@ class DenseCache:
         self.config = config
         self.batch = batch
         self.max_length = config.max_position_embeddings if max_length is None else max_length
-        if not 1 <= self.max_length <= config.max_position_embeddings:
+        if not is_whole(self.max_length, least=1) or self.max_length > config.max_position_embeddings:
             raise BadParameter(
                 f"A cache of {self.max_length} tokens a row makes no sense for a model with a context of "
                 f"{config.max_position_embeddings}; choose 1 to {config.max_position_embeddings}."
             )
+        if not is_whole(batch, least=1):
+            raise BadParameter(f"A cache for a batch of {batch} rows makes no sense; choose 1 or more.")
         shape = (
             config.num_hidden_layers,
             batch,
@@ -100,9 +106,11 @@ class DenseCache:
             self.max_length,
             config.head_dim,
         )
-        # Zeros, not empty: a masked slot is multiplied by 0, and 0 × NaN is NaN.
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        # Zeros, not empty: a masked slot is multiplied by 0, and 0 × NaN is NaN. And tensors that can be written
+        # inside and outside of inference mode, wherever the cache was made.
+        with torch.inference_mode(False):
+            self.keys = torch.zeros(shape, dtype=dtype, device=device)
+            self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.lengths = [0] * batch
 
     @property
@@ -128,10 +136,17 @@ class DenseCache:
         self.positions = positions.clamp_(max=self.max_length - 1)
         self._together = min(self.lengths) == max(self.lengths) and self.lengths[0] + new <= self.max_length
         self._slots = min(max(self.lengths) + new, self.max_length)
+        self.slots_written = batch * new if self._together else sum(self._new)
+        self.slots_read = batch * self._slots  # masked or not, the kernel fetches them
         return self.positions
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k, v (batch, kv_heads, new, head_dim) at their positions; return views of all slots in use."""
+        """Store k, v (batch, kv_heads, new, head_dim) at their positions; return views of all slots in use.
+
+        Raises BadParameter when the cache was made for another model, number format or device.
+        """
+        self._check(layer, k)
+        k, v = k.detach(), v.detach()  # the past is data: no gradient flows into it, no graph grows with it
         keys, values = self.keys[layer], self.values[layer]
         if self._together:
             start = self.lengths[0]
@@ -158,7 +173,12 @@ class DenseCache:
 
     def rewind(self, lengths: int | Sequence[int]) -> None:
         """Forget every token from position ``lengths`` (one number, or one a row) on. Nothing is copied."""
-        wanted = [lengths] * self.batch if isinstance(lengths, int) else list(lengths)
+        each = lengths if isinstance(lengths, Iterable) else [lengths] * self.batch
+        wanted = [int(length) for length in each]
+        if len(wanted) != self.batch:
+            raise BadParameter(
+                f"The cache has {self.batch} rows, but {len(wanted)} lengths to rewind to were given."
+            )
         for row, (have, want) in enumerate(zip(self.lengths, wanted, strict=True)):
             if not 0 <= want <= have:
                 raise BadParameter(f"Row {row} holds {have} tokens and cannot be rewound to {want}.")
@@ -167,3 +187,19 @@ class DenseCache:
     def reset(self) -> None:
         """Forget everything and be as good as new."""
         self.rewind(0)
+        # An overflow left behind would live on: a masked slot is multiplied by 0, and 0 × inf is NaN.
+        self.keys.zero_()
+        self.values.zero_()
+
+    def _check(self, layer: int, k: Tensor) -> None:
+        layers, _, heads, _, head_dim = self.keys.shape
+        if (k.dtype, k.device) != (self.keys.dtype, self.keys.device):
+            raise BadParameter(
+                f"The cache holds {self.keys.dtype} on {self.keys.device} but the model works with {k.dtype} on "
+                f"{k.device}; make it with dtype=model.dtype and device=model.device."
+            )
+        if layer >= layers or (k.shape[1], k.shape[3]) != (heads, head_dim):
+            raise BadParameter(
+                f"This cache was made for another model ({layers} layers with {heads} KV heads of {head_dim}); "
+                "make one from this model's config."
+            )

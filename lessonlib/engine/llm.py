@@ -6,10 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from .checkpoint import load_model
+from .config import is_whole
 from .errors import BadParameter
-from .generate import Row, check_prompt, run
+from .generate import Row, run
+from .prompts import as_ids, as_prompts, check_prompt
 from .sampling import SamplingParams
 from .tokenizer import Detokenizer, Message, load_tokenizer
 
@@ -103,6 +108,10 @@ class LLM:
         max_num_seqs: int = 32,
         use_cache: bool = True,
     ):
+        if not is_whole(max_num_seqs, least=1):
+            raise BadParameter(
+                f"max_num_seqs={max_num_seqs!r} has no meaning; it must be 1 or more, and whole."
+            )
         self.model = load_model(model, dtype, device)
         self.tokenizer = load_tokenizer(model, self.model.config.vocab_size)
         self.seed, self.max_num_seqs, self.use_cache = seed, max_num_seqs, use_cache
@@ -110,7 +119,7 @@ class LLM:
 
     def generate(
         self,
-        prompts: str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]],
+        prompts: str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Tensor,
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         use_tqdm: bool = False,
     ) -> list[RequestOutput]:
@@ -118,16 +127,15 @@ class LLM:
 
         Raises EmptyPrompt, PromptTooLong, TokenOutOfRange, BadParameter.
         """
-        texts = _as_list(prompts)
+        texts, _ = as_prompts(prompts)
         wanted = list(params) if isinstance(params, Sequence) else [params or SamplingParams()] * len(texts)
         if len(wanted) != len(texts):
             raise BadParameter(
                 f"{len(texts)} prompts came with {len(wanted)} SamplingParams; give one, or one each."
             )
-        groups = [self._requests(text, p) for text, p in zip(texts, wanted, strict=True)]
+        encoded = [self._encode(text) for text in texts]  # all of them, before any work is done
+        groups = [self._requests(ids, p) for ids, p in zip(encoded, wanted, strict=True)]
         requests = [request for group in groups for request in group]
-        for request in requests:
-            check_prompt(self.model, request.row.prompt)
         start = time.perf_counter()
         bar = _progress(len(requests)) if use_tqdm else None
         for first in range(0, len(requests), self.max_num_seqs):
@@ -143,9 +151,16 @@ class LLM:
         ]
 
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Iterator[str]:
-        """Continue one prompt, yielding text as it becomes certain; the pieces add up to generate's text."""
-        request = self._requests(prompt, replace(params or SamplingParams(), n=1))[0]
-        check_prompt(self.model, request.row.prompt)
+        """Continue one prompt, yielding text as it becomes certain; the pieces add up to generate's text.
+
+        Raises what generate raises, at once and not with the first piece.
+        """
+        texts, single = as_prompts(prompt)
+        if not single:
+            raise BadParameter("stream continues one prompt; call it once for each, or use generate.")
+        return self._pieces(self._requests(self._encode(texts[0]), params or SamplingParams())[0])
+
+    def _pieces(self, request: _Request) -> Iterator[str]:
         sent = 0
         for _ in self._run([request]):
             text = request.settled
@@ -169,8 +184,15 @@ class LLM:
         outputs = self.generate(ids, params)
         return [replace(output, prompt=prompt) for output, prompt in zip(outputs, prompts, strict=True)]
 
-    def _requests(self, prompt: str | Sequence[int], params: SamplingParams) -> list[_Request]:
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
+    def _encode(self, prompt: Any) -> list[int]:
+        """Ids of one prompt, text or ids, that the model can continue."""
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else as_ids(prompt)
+        check_prompt(self.model, ids)
+        return ids
+
+    def _requests(self, ids: list[int], params: SamplingParams) -> list[_Request]:
+        if not isinstance(params, SamplingParams):
+            raise BadParameter(f"params must be SamplingParams, not a {type(params).__name__}.")
         requests: list[_Request] = []
         for _ in range(params.n):
             # Each request has a stream of random numbers of its own, so that its neighbours change nothing.
@@ -185,12 +207,6 @@ class LLM:
         return run(self.model, rows, self.use_cache, on_token=lambda row: by_row[id(row)].follow())
 
 
-def _as_list(prompts: str | Sequence) -> list:
-    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
-        return [prompts]
-    return list(prompts)
-
-
 def _progress(total: int):
     from tqdm.auto import tqdm
 
@@ -202,7 +218,10 @@ def _output(prompt: str | None, group: Sequence[_Request], start: float, cached:
     computed = 0
     for index, request in enumerate(group):
         row = request.row
-        tops = [choice.top for choice in row.choices if choice.top is not None]
+        # As in vLLM: the chosen token first, wherever it ranks, then the top ones.
+        tops = [
+            {c.token: c.logprob, **c.top} for c in row.choices if c.logprob is not None and c.top is not None
+        ]
         outputs.append(CompletionOutput(index, request.text, row.output, row.finish_reason, tops or None))
         times.append(request.times)
         p, n = len(row.prompt), len(row.output)

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .errors import EmptyPrompt, PromptTooLong, TokenOutOfRange
+from .errors import BadParameter, EmptyPrompt, PromptTooLong
 from .kv_cache import Cache, NoCache
+from .prompts import check_ids
 
 
 @dataclass
@@ -170,7 +171,7 @@ class Transformer(nn.Module):
         lengths: how many tokens of each row are real when short rows are padded on the right.
         last_only: logits of each row's last real token alone, (batch, 1, vocab): a decoder needs no others.
 
-        Raises EmptyPrompt, TokenOutOfRange, PromptTooLong.
+        Raises BadParameter, EmptyPrompt, TokenOutOfRange, PromptTooLong.
         """
         self._check(ids, lengths)
         batch, new = ids.shape
@@ -199,19 +200,24 @@ class Transformer(nn.Module):
         return cos[positions][:, None], sin[positions][:, None]
 
     def _check(self, ids: Tensor, lengths: Sequence[int] | None) -> None:
+        if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32):
+            given = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
+            raise BadParameter(f"The model needs token ids as a tensor of type int64, not {given}.")
         if ids.dim() != 2 or ids.numel() == 0:
             raise EmptyPrompt(
                 f"The model needs ids of shape (batch, length) with at least one token, not {tuple(ids.shape)}."
             )
-        context, vocab = self.config.max_position_embeddings, self.config.vocab_size
-        if ids.shape[1] > context:
-            raise PromptTooLong(
-                f"{ids.shape[1]} tokens do not fit in this model's context of {context}; shorten the prompt."
+        batch, new = ids.shape
+        if lengths is not None and (len(lengths) != batch or not all(0 <= n <= new for n in lengths)):
+            raise BadParameter(
+                f"lengths={list(lengths)} does not fit ids of shape {(batch, new)}; give a number from 0 to {new} "
+                "for each row."
             )
-        if not torch.compiler.is_compiling():
-            low, high = ids.min().item(), ids.max().item()
-            if low < 0 or high >= vocab:
-                raise TokenOutOfRange(
-                    f"Token id {high if high >= vocab else low} is outside the vocabulary (0 to {vocab - 1}); "
-                    "was the text encoded with another model's tokenizer?"
-                )
+        if new > self.config.max_position_embeddings:
+            raise PromptTooLong(
+                f"{new} tokens do not fit in this model's context of {self.config.max_position_embeddings}; "
+                "shorten the prompt."
+            )
+        if not (ids.is_meta or torch.compiler.is_compiling()):
+            low, high = torch.stack(ids.aminmax()).tolist()
+            check_ids(self.config, low, high)

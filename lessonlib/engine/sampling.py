@@ -5,12 +5,17 @@ Order of operations (that of transformers, tested against it): penalties, temper
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import reprlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from .config import is_whole
 from .errors import BadParameter
 
 
@@ -43,23 +48,35 @@ class SamplingParams:
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        )
+        object.__setattr__(self, "stop", _as_tuple(self.stop))
+        object.__setattr__(self, "stop_token_ids", _as_tuple(self.stop_token_ids))
         rules = [
-            (self.temperature >= 0, "temperature", "0 (greedy) or more"),
-            (0 < self.top_p <= 1, "top_p", "above 0 and at most 1"),
-            (self.top_k >= 0, "top_k", "0 (off) or more"),
-            (0 <= self.min_p <= 1, "min_p", "between 0 and 1"),
-            (self.max_tokens >= 1, "max_tokens", "1 or more"),
-            (self.n >= 1, "n", "1 or more"),
-            (self.logprobs is None or self.logprobs >= 0, "logprobs", "None, or 0 or more"),
-            (self.repetition_penalty > 0, "repetition_penalty", "above 0"),
-            (all(self.stop), "stop", "made of non-empty texts"),
+            ("temperature", _real(self.temperature, 0), "0 (greedy) or more"),
+            ("top_p", _real(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"),
+            ("top_k", is_whole(self.top_k, 0), "0 (off) or more, and whole"),
+            ("min_p", _real(self.min_p, 0, 1), "between 0 and 1"),
+            ("max_tokens", is_whole(self.max_tokens, 1), "1 or more, and whole"),
+            ("n", is_whole(self.n, 1), "1 or more, and whole"),
+            ("seed", self.seed is None or is_whole(self.seed), "None or a whole number"),
+            (
+                "logprobs",
+                self.logprobs is None or is_whole(self.logprobs, 0),
+                "None, or 0 or more, and whole",
+            ),
+            (
+                "repetition_penalty",
+                _real(self.repetition_penalty, 0) and self.repetition_penalty > 0,
+                "above 0",
+            ),
+            ("presence_penalty", _real(self.presence_penalty), "a number"),
+            ("frequency_penalty", _real(self.frequency_penalty), "a number"),
+            ("stop", all(isinstance(s, str) and s for s in self.stop), "made of non-empty texts"),
+            ("stop_token_ids", all(map(is_whole, self.stop_token_ids)), "made of whole numbers"),
         ]
-        for holds, name, must in rules:
+        for name, holds, must in rules:
             if not holds:
-                raise BadParameter(f"{name}={getattr(self, name)!r} has no meaning; it must be {must}.")
+                value = reprlib.repr(getattr(self, name))
+                raise BadParameter(f"{name}={value} has no meaning; it must be {must}.")
 
     @property
     def greedy(self) -> bool:
@@ -68,6 +85,17 @@ class SamplingParams:
     @property
     def penalized(self) -> bool:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+
+def _real(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    return isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    """One thing, several, or None -> a tuple."""
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
 
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -94,8 +122,10 @@ def distribution(logits: Tensor, params: SamplingParams) -> Tensor:
     """
     if params.greedy:
         return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-    # Shifting by the largest first keeps a tiny temperature from overflowing to inf - inf.
-    logits = (logits - logits.amax(-1, keepdim=True)) / params.temperature
+    # Shifting by the largest first keeps a tiny temperature from overflowing to inf - inf; one too tiny for
+    # float32 would be 0 and give 0 / 0.
+    temperature = max(params.temperature, torch.finfo(torch.float32).tiny)
+    logits = (logits - logits.amax(-1, keepdim=True)) / temperature
     if 0 < params.top_k < logits.shape[-1]:
         kth = logits.topk(params.top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < kth, -torch.inf)
@@ -116,7 +146,8 @@ def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> int
     One number a token: the result depends on the generator and these probabilities, not on the batch.
     """
     cumulative = probabilities.double().cumsum(-1)
-    u = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1].item()
+    place = "cpu" if generator is None else generator.device  # whatever torch's default device may be
+    u = torch.rand((), dtype=torch.float64, generator=generator, device=place) * cumulative[-1].item()
     token = torch.searchsorted(cumulative, u.to(cumulative.device), right=True).clamp_max(len(cumulative) - 1)
     return int(token)
 
@@ -143,5 +174,5 @@ def choose(
     if params.logprobs is None:
         return Choice(token)
     logprobs = logits.float().log_softmax(-1)
-    values, ids = logprobs.topk(params.logprobs)
+    values, ids = logprobs.topk(min(params.logprobs, len(logprobs)))
     return Choice(token, float(logprobs[token]), dict(zip(ids.tolist(), values.tolist(), strict=True)))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
-from .checkpoint import resolve
-from .errors import BrokenCheckpoint, TokenizerMismatch
+from .checkpoint import read_json, resolve
+from .errors import BadParameter, BrokenCheckpoint, TokenizerMismatch, TokenOutOfRange
+from .prompts import as_ids
 
 Message = dict[str, Any]
 
@@ -28,7 +29,7 @@ class Tokenizer:
         except Exception:  # the library raises plain Exception for anything it cannot parse
             raise BrokenCheckpoint(f"{path.name} of {folder.name} cannot be read; fetch it again.") from None
         settings = folder / "tokenizer_config.json"
-        self.settings: dict[str, Any] = json.loads(settings.read_text()) if settings.is_file() else {}
+        self.settings: dict[str, Any] = read_json(settings) if settings.is_file() else {}
         template = folder / "chat_template.jinja"
         self.chat_template: str | None = (
             template.read_text() if template.is_file() else self.settings.get("chat_template")
@@ -41,43 +42,90 @@ class Tokenizer:
         """Number of distinct ids this tokenizer can produce, special tokens included."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def largest_id(self) -> int:
+        """The largest id this tokenizer can produce: ids may have gaps."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text. ``add_special_tokens`` prepends what the model expects (pico: nothing)."""
-        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        except TypeError:  # no str, or a str with lone surrogates, which no byte sequence can stand for
+            raise BadParameter(
+                f"{reprlib.repr(text)} is no text that UTF-8 can write; give a proper str."
+            ) from None
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of token ids. Bytes that form no character yet come out as U+FFFD."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        try:
+            return self._tokenizer.decode(as_ids(ids), skip_special_tokens=skip_special_tokens)
+        except OverflowError:
+            raise TokenOutOfRange(
+                "Token ids count from 0, so none of them can be negative or huge."
+            ) from None
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Each token by itself, printable: what the model really sees between one id and the next."""
         return [self.decode([i], skip_special_tokens=False) for i in ids]
 
+    def id_to_token(self, token: int) -> str:
+        """The vocabulary's own spelling of an id (byte-level BPE writes a space as "Ġ"); "" if there is none."""
+        return self._tokenizer.id_to_token(token) or ""
+
+    def to_json(self) -> str:
+        """The content of ``tokenizer.json``."""
+        return self._tokenizer.to_str()
+
     def apply_chat_template(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
-        """The prompt a chat becomes. Raises TokenizerMismatch when the model was not made for chatting."""
+        """The prompt a chat becomes.
+
+        Raises BadParameter for messages without role and content, TokenizerMismatch when the model was not made
+        for chatting, or not for this chat.
+        """
         if self.chat_template is None:
             raise TokenizerMismatch(
                 "This model has no chat template; use generate with a plain prompt instead."
             )
+        for message in messages:
+            if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
+                raise BadParameter(
+                    'A chat is a list of messages like {"role": "user", "content": "…"}, '
+                    f"not {reprlib.repr(message)}."
+                )
         from jinja2 import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment  # a template is data from strangers
 
         def raise_exception(message: str) -> None:
             raise TemplateError(message)
 
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.globals["raise_exception"] = raise_exception
-        special = {name: self.settings.get(name) or "" for name in ("bos_token", "eos_token")}
+        given = {
+            "messages": list(messages),
+            "add_generation_prompt": add_generation_prompt,
+            "bos_token": self._text_of("bos_token") or "",
+            "eos_token": self._text_of("eos_token") or "",
+            "tools": None,
+            "documents": None,
+        }
         try:
-            return environment.from_string(self.chat_template).render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **special
-            )
-        except TemplateError as error:
-            raise TokenizerMismatch(f"The chat template refused these messages: {error}.") from None
+            return environment.from_string(self.chat_template).render(given)
+        except (TemplateError, TypeError) as error:
+            reason = " ".join(str(error).split())[:120].rstrip(".")
+            raise TokenizerMismatch(
+                f"The model's chat template cannot write this chat ({reason}); change the messages."
+            ) from None
+
+    def _text_of(self, name: str) -> str | None:
+        """A special token's text; it may be stored alone or with its settings."""
+        token = self.settings.get(name)
+        return token.get("content") if isinstance(token, dict) else token
 
     def _special(self, name: str) -> int | None:
-        token = self.settings.get(name)
-        token = token.get("content") if isinstance(token, dict) else token
+        token = self._text_of(name)
         return None if token is None else self._tokenizer.token_to_id(token)
 
 
@@ -110,9 +158,9 @@ def load_tokenizer(name: str | Path, vocab_size: int | None = None) -> Tokenizer
     Raises TokenizerMismatch when it can produce ids that a model with ``vocab_size`` does not know.
     """
     tokenizer = Tokenizer(resolve(name))
-    if vocab_size is not None and tokenizer.vocab_size > vocab_size:
+    if vocab_size is not None and tokenizer.largest_id >= vocab_size:
         raise TokenizerMismatch(
-            f"The tokenizer of {name} has {tokenizer.vocab_size} tokens but the model knows only {vocab_size}; "
-            "use the tokenizer that came with the model."
+            f"The tokenizer of {name} has ids up to {tokenizer.largest_id} but the model knows only {vocab_size} "
+            "tokens; use the tokenizer that came with the model."
         )
     return tokenizer

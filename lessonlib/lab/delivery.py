@@ -11,11 +11,11 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lessonlib import files
 from lessonlib.course import CourseError, notebooks_dir
 
 STUDENT_FOLDER = "my-lessons"
@@ -157,7 +157,7 @@ class _Memory:
 
     def write(self, student: Path) -> None:
         saved = {"written": self.written, "offered": self.offered}
-        _replace(self._path(student), json.dumps(saved, indent=1, sort_keys=True).encode())
+        files.replace(self._path(student), json.dumps(saved, indent=1, sort_keys=True).encode())
 
 
 def _deliver_one(lesson: Path, student: Path, memory: _Memory) -> Delivery:
@@ -172,7 +172,7 @@ def _deliver_one(lesson: Path, student: Path, memory: _Memory) -> Delivery:
     elif (current := _digest_of(target)) == newest:
         memory.written[lesson.name], status = newest, "current"
     elif current is not None and current == memory.written.get(lesson.name):
-        _replace(target, data)
+        files.replace(target, data)
         memory.written[lesson.name], status = newest, "updated"
     elif memory.offered.get(lesson.name) != newest and _create(beside, data):
         memory.written[beside.name], status = newest, "beside"
@@ -199,35 +199,8 @@ def _digest_of(path: Path) -> str | None:
 
 
 def _create(path: Path, data: bytes) -> bool:
-    """Write a file that must not exist yet, whole or not at all. False if something is there already."""
-    if os.path.lexists(path):
-        return False
-    fresh = _written_aside(path, data)
-    try:
-        os.link(fresh, path)  # unlike a rename, a link never replaces what appeared meanwhile
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links
-        os.replace(fresh, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            fresh.unlink()
-    return True
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all, over what is there."""
-    os.replace(_written_aside(path, data), path)
-
-
-def _written_aside(path: Path, data: bytes) -> Path:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(aside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    return aside
+    """Write a file that must not exist yet. False if something is there already."""
+    with contextlib.suppress(FileExistsError):
+        files.create(path, data)
+        return True
+    return False

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
+from hypothesis import settings
 
-from lessonlib.engine import ModelConfig, Transformer
+from lessonlib.engine import LLM, EngineError, ModelConfig, Transformer
+
+QUIET = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
 def tiny_config(**changes) -> ModelConfig:
-    settings = {
+    sizes = {
         "vocab_size": 97,
         "hidden_size": 64,
         "intermediate_size": 96,
@@ -19,7 +24,7 @@ def tiny_config(**changes) -> ModelConfig:
         "head_dim": 16,
         "max_position_embeddings": 128,
     }
-    return ModelConfig(**{**settings, **changes})
+    return ModelConfig(**{**sizes, **changes})
 
 
 def random_model(config: ModelConfig, seed: int = 0) -> Transformer:
@@ -33,6 +38,48 @@ def random_model(config: ModelConfig, seed: int = 0) -> Transformer:
     return model.eval().requires_grad_(False)
 
 
+def some_ids(length: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
+    """Random ids (batch, length), none of them special."""
+    return torch.randint(
+        3, 97, (batch, length), generator=torch.Generator().manual_seed(1000 * seed + length)
+    )
+
+
+def is_one_sentence(text: str) -> bool:
+    """What every message must be: it ends with a period, in one line, and no second sentence follows a first."""
+    return (
+        "\n" not in text and text.endswith(".") and len(text) <= 250 and not re.search(r"[.!?] [A-Z]", text)
+    )
+
+
+class Refused:
+    """``with refuses(Kind) as told:`` is ``pytest.raises`` that also wants one good sentence."""
+
+    def __init__(self, kind: type[EngineError], match: str | None = None):
+        self._raises = pytest.raises(kind, match=match)
+        self._kind = kind
+
+    def __enter__(self):
+        self._info = self._raises.__enter__()
+        return self._info
+
+    def __exit__(self, *exception) -> bool:
+        swallowed = bool(self._raises.__exit__(*exception))
+        if swallowed:
+            assert type(self._info.value) is self._kind  # by its own name, not that of a relative
+            assert is_one_sentence(str(self._info.value)), str(self._info.value)
+        return swallowed
+
+
+refuses = Refused
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Transformer:
     return random_model(tiny_config())
+
+
+@pytest.fixture(scope="session")
+def draft() -> LLM:
+    """The smallest real model there is: text in, text out."""
+    return LLM("pico-draft")
