@@ -20,7 +20,7 @@ sample = Hidden(
             count=4,
         ),
         sampling.generator_case(
-            make=lambda rng: {"logits": [[0.0] * rng.randint(3, 9)] * 40, "_seed": rng.randint(100, 10_000)},
+            make=lambda rng: (40, rng.randint(3, 9), rng.randint(100, 10_000)),
             count=2,
         ),
         sampling.sampling_case(
@@ -39,7 +39,7 @@ sample = Hidden(
         ),
         sampling.sampling_case(
             "`top_k` keeps the k most likely tokens.",
-            make=sampling.making([draw_mistakes.NO_TOP_K], top_k=True),
+            make=sampling.making([draw_mistakes.NO_TOP_K], top_k=True, least_rows=2),
             count=4,
         ),
         sampling.sampling_case(
@@ -50,7 +50,9 @@ sample = Hidden(
         sampling.sampling_case(
             "`top_p` keeps the smallest set of most likely tokens that reaches it.",
             make=sampling.making(
-                [draw_mistakes.NO_TOP_P, draw_mistakes.DROPS, draw_mistakes.UNSORTED], top_p=True
+                [draw_mistakes.NO_TOP_P, draw_mistakes.DROPS, draw_mistakes.UNSORTED],
+                top_p=True,
+                least_rows=2,
             ),
             count=5,
         ),

@@ -70,13 +70,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Observation:
-    """What one trial of the student's function showed."""
+    """What one trial of the student's function showed. ``inputs``: those of its last call."""
 
     value: Any = None
     error: StudentError | None = None
     wrong_form: WrongForm | None = None
     changed: Change | None = None
     printed: str = ""
+    inputs: Inputs | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,10 @@ def _what_happened(exercise: Exercise, failure: Failure) -> list[Block]:
     seen = failure.observation
     blocks: list[Block] = []
     if failure.case is not None and failure.inputs is not None:
-        blocks += [Prose(failure.case.title), Code("With this input", exercise.call_text(failure.inputs))]
+        # A trial may be many calls: of an error show the one that can be pasted to see it again.
+        stopped = seen.inputs if seen.error or seen.wrong_form else None
+        call = exercise.call_text(stopped or failure.inputs)
+        blocks += [Prose(failure.case.title), Code("With this input", call)]
         blocks += [Foot(exercise.about)] if exercise.about else []
     if seen.error:
         where = f"Line {seen.error.line} of your cell: {seen.error.source}\n" if seen.error.line else ""

@@ -12,6 +12,8 @@ TYPE = "returns the wrong type"
 SHAPE = "returns the wrong shape"
 DTYPE = "returns the wrong dtype"
 RANGE = "returns an impossible token id"
+ONE_ROW = "returns one flat list, not one list for each prompt"
+ROWS = "returns the wrong number of rows"
 
 WHY = {
     NOTHING: (
@@ -24,6 +26,13 @@ WHY = {
     ),
     SHAPE: "A shape is part of the answer: print `result.shape` inside your function and compare.",
     DTYPE: "Token ids are whole numbers that index a table: PyTorch keeps those as `torch.int64`.",
+    ONE_ROW: (
+        "Collect the rows of all prompts in one list and return that list, even if there is only one prompt."
+    ),
+    ROWS: (
+        "Every prompt has a row of its own in the answer. A `return` inside the loop ends it after the first "
+        "row; a name that is set anew in every turn keeps only the last."
+    ),
     RANGE: "A token id is a position in the vocabulary: it must be at least 0 and below its size.",
 }
 
@@ -59,7 +68,10 @@ def must_be(wanted: str, value: Any, name: str = TYPE) -> WrongForm:
 def whole_number(value: Any) -> int:
     """A Python int (a NumPy integer will do). Raises WrongForm."""
     if isinstance(value, bool) or not (isinstance(value, int) or _numpy_integer(value)):
-        raise must_be("a whole number (int)", value)
+        problem = must_be("a whole number (int)", value)
+        if isinstance(value, float):
+            problem.text += " In Python / always gives a float, and // between ints a whole number."
+        raise problem
     return int(value)
 
 
@@ -68,8 +80,10 @@ def rows_of_ids(value: Any, rows: int) -> list[list[int]]:
     wanted = f"a list of {rows} list{'s' * (rows != 1)} of ints, one list for each prompt"
     if not isinstance(value, (list, tuple)):
         raise must_be(wanted, value)
+    if value and all(isinstance(item, int) or _numpy_integer(item) for item in value):
+        raise must_be(wanted, value, ONE_ROW)
     if len(value) != rows:
-        raise must_be(wanted, value, SHAPE)
+        raise must_be(wanted, value, ROWS)
     for row in value:
         if not isinstance(row, (list, tuple)):
             raise WrongForm(TYPE, f"It must return {wanted}; one of its rows is {describe(row)}.")

@@ -44,13 +44,14 @@ class Student:
         self.exercise, self.function = exercise, function
         self.deadline = time.monotonic() + (SECONDS if seconds is None else seconds)
         self.arguments: dict[str, Any] = {}
+        self.inputs: Inputs | None = None
         self.changed: Change | None = None
         self.printed = _Capped()
 
     def __call__(self, inputs: Inputs) -> Any:
         """Call the function with arguments made from ``inputs``. Raises Stopped where it does not return."""
         arguments, untouched = self.exercise.arguments(inputs), self.exercise.arguments(inputs)
-        self.arguments = arguments
+        self.arguments, self.inputs = arguments, inputs
         positional = [arguments[name] for name in self.exercise.positional]
         named = {name: arguments[name] for name in self.exercise.optional if name in arguments}
         if misfit := self._misfit(positional, named):
@@ -78,7 +79,7 @@ class Student:
             error = stopped.error
         except WrongForm as problem:
             wrong_form = problem
-        return Observation(value, error, wrong_form, self.changed, self.printed.getvalue())
+        return Observation(value, error, wrong_form, self.changed, self.printed.getvalue(), self.inputs)
 
     def _misfit(self, positional: list[Any], named: dict[str, Any]) -> StudentError | None:
         try:

@@ -1,6 +1,6 @@
 """The engine: from token ids to token ids, one module per idea of the course.
 
-Read in this order: config, model, kv_cache, tokenizer, checkpoint, sampling, generate, costs, llm.
+Read in this order: config, model, kv_cache, tokenizer, checkpoint, sampling, prompts, generate, costs, llm.
 """
 
 from . import costs

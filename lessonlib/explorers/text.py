@@ -24,6 +24,13 @@ def brief(piece: str, length: int = 24) -> str:
     return short if len(short) <= length else f"{short[: length - 1]}…"
 
 
+def percent(share: float) -> str:
+    """A share with one decimal, 42.0%; what is not quite nothing or all does not look like it: <0.1%, >99.9%."""
+    if share < 0.001:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
+
+
 def definition(tokenizer: Tokenizer) -> dict[str, Any]:
     """The content of ``tokenizer.json``."""
     return json.loads(tokenizer.to_json())

@@ -20,6 +20,7 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str]
     """
     nats, size = 0.0, 0
     context = model.config.max_position_embeddings
+    stride = min(stride, context - 1)
     for text in texts:
         ids = [0, *tokenizer.encode(text)]
         size += len(text.encode())

@@ -10,10 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lessonlib.classroom.checking import run
 from lessonlib.classroom.checks.lesson_01 import count_work, generate, sample
 from lessonlib.classroom.checks.lesson_01 import generate_mistakes as loops
 from lessonlib.classroom.checks.lesson_01 import sample_mistakes as mistakes
-from lessonlib.classroom.exercises import exercises
+from lessonlib.classroom.exercises import exercises, find
+from lessonlib.classroom.feedback import card
 from lessonlib.classroom.toys import ToyModel
 from lessonlib.engine import ModelConfig, SamplingParams, costs
 from lessonlib.engine.sampling import distribution
@@ -103,6 +105,10 @@ def test_every_named_mistake_of_the_draws_can_be_told_apart():
         mistakes.NO_TOP_K,
         mistakes.NO_TOP_P,
         mistakes.ARGMAX,
+        mistakes.MORE,
+        mistakes.ASCENDING,
+        mistakes.SINGLE,
+        mistakes.DROPS_PLACE,
         mistakes.ONE_TOO_MANY,
         mistakes.DROPS,
         mistakes.UNSORTED,
@@ -127,3 +133,57 @@ def test_every_named_mistake_of_the_loop_can_be_told_apart():
             return loops.grow(i) not in given if isinstance(given, tuple) else given != loops.grow(i)
 
         assert any(map(differs, inputs)), mistake.name
+
+
+def _card(exercise_id: str, function) -> str:
+    return card(run(find(exercise_id), function)).text()
+
+
+def _sampler(threshold):
+    """A right sample() without top_p, but for the way it looks up the k-th largest logit."""
+
+    def sample(logits, temperature=1.0, top_k=0, top_p=1.0, generator=None):
+        if temperature == 0:
+            return logits.argmax(-1)
+        logits = logits / temperature
+        if top_k:
+            kth = threshold(logits.topk(min(top_k, logits.shape[-1])).values)
+            logits = logits.masked_fill(logits < kth, float("-inf"))
+        return torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(-1)
+
+    return sample
+
+
+def test_the_shown_call_fails_when_it_is_pasted():
+    broken = _sampler(lambda best: best[:, -1])
+    text = _card("01.sample", broken)
+    call = next(line.strip() for line in text.splitlines() if line.strip().startswith("sample("))
+    assert "This looks like: the threshold has shape (batch,)" in text
+    with pytest.raises(RuntimeError, match="must match the size"):
+        eval(call, {"torch": torch, "sample": broken})
+
+
+def test_the_generator_card_can_be_replayed():
+    def sample(logits, temperature=1.0, top_k=0, top_p=1.0, generator=None):
+        return torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
+
+    text = _card("01.sample", sample)
+    assert "sample(torch.zeros(32, 4), generator=torch.Generator().manual_seed(0))" in text
+    assert "called twice with the same seed" in text
+
+
+def test_shrinking_keeps_the_generator_case_possible():
+    hidden = sample.generator_case(make=lambda rng: (40, 3, 7), count=1)
+    (inputs,) = hidden.generated(random.Random(1))
+    assert hidden.valid(inputs)
+    assert not hidden.valid({"logits": [[0.0]], "_seed": 1, "_twice": True})
+
+
+def test_a_float_is_told_about_division():
+    text = _card("01.count_work", lambda prompt, new, use_cache: (prompt + new - 1) / 1)
+    assert "/ always gives a float, and // between ints a whole number" in text
+
+
+def test_a_flat_list_is_not_told_about_tensor_shapes():
+    text = _card("01.generate", lambda model, prompts, max_tokens, eos_id: [*prompts[-1], 7])
+    assert "one flat list" in text and "result.shape" not in text

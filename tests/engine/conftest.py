@@ -83,3 +83,12 @@ def tiny() -> Transformer:
 def draft() -> LLM:
     """The smallest real model there is: text in, text out."""
     return LLM("pico-draft")
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    """Models this small are faster on one core, and the other one may be busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -103,3 +103,13 @@ def test_numbers_outside_the_sliders_are_brought_inside():
         "count": "",
         "axis": "",
     }
+
+
+@pytest.mark.parametrize("step", [1, 12, 32])
+def test_no_label_is_cut_off_on_paper(step: int):
+    figure = explorers.autoregressive(CONFIG, step=step).figure()
+    renderer = figure.canvas.get_renderer()
+    for ax in figure.axes:
+        for label in ax.texts:
+            box = label.get_window_extent(renderer)
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, label.get_text()

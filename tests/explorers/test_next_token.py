@@ -9,6 +9,7 @@ import torch
 
 from lessonlib import explorers
 from lessonlib.engine import load_model, load_tokenizer
+from lessonlib.explorers.text import percent
 
 PROMPT = "def f(x):\n    return x"
 
@@ -51,4 +52,15 @@ def test_the_guess_that_comes_true_is_marked(node):
     assert node("pictures/next_token.js", "[m.shapeText([1, 7, 256]), m.shapeText([4096])]") == [
         "(1, 7, 256)",
         "(4096,)",
+    ]
+
+
+def test_nearly_all_and_nearly_nothing_do_not_look_like_all_and_nothing():
+    assert [percent(p) for p in (1, 0.99996, 0.996, 0.42, 0.001, 0.0004)] == [
+        "100.0%",
+        ">99.9%",
+        "99.6%",
+        "42.0%",
+        "0.1%",
+        "<0.1%",
     ]

@@ -41,6 +41,15 @@ def test_greedy_tokens_are_those_of_generate(tiny: Path):
         assert step["shape"] == [1, 512]
 
 
+def test_the_cache_is_not_mentioned_before_there_is_something_in_it(tiny: Path):
+    browser = Browser(explorers.pipeline(tiny, PROMPT))
+    count = len(load_tokenizer(tiny).encode(PROMPT))
+    assert browser.widget._stages()[0][0] == "1  Prompt"
+    assert browser.widget._stages()[1][1] == f"{count} tokens to read"
+    browser.ask("next")
+    assert browser.widget._stages()[1][1] == f"1 token to read, {count} in the cache"
+
+
 def test_the_text_is_what_the_tokenizer_decodes(tiny: Path):
     browser = Browser(explorers.pipeline(tiny, PROMPT))
     for _ in range(30):

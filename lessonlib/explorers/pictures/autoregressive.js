@@ -47,7 +47,7 @@ const FILL_MEANINGS = [
   ["fresh", "computed for the first time"],
   ["again", "computed again"],
   ["reused", "reused from the cache"],
-  ["none", "not generated yet"],
+  ["none", "not generated yet (the last token is never run: no box)"],
 ];
 
 // Tokens before the current step's new ones, and the new ones: [first, last, fill] runs of one lane.
@@ -195,6 +195,8 @@ function chart({ title, series, state, width, height }) {
   }
   const now = Math.round((x(step - 1) + x(step)) / 2);
   svg.append(s("line", { x1: now, x2: now, y1: margin.top, y2: height - margin.bottom, class: "lx-now" }));
+  // The labels beside the chart are not the ends of the lines: they say of which step they speak.
+  svg.append(text(x(newTokens) + 9, 12, `at step ${step}`, { class: "lx-quiet", "font-size": 11 }));
   const labels = [];
   for (const line of series) {
     svg.append(s("polyline", { points: staircase(line.values, x, y), class: line.class, fill: "none" }));

@@ -83,13 +83,13 @@ class Autoregressive(Explorer):
             ("fresh", "computed for the first time"),
             ("again", "computed again"),
             ("reused", "reused from the cache"),
-            ("none", "not generated yet"),
+            ("none", "not generated yet (the last token is never run: no box)"),
         ]
         fills_legend(figure, entries, loc="upper left", bbox_to_anchor=(0.0, 0.92))
         tokens = [[step.tokens for step in work.steps] for work in (without, cached)]
         totals = [list(accumulate(values)) for values in tokens]
         for left, pair, title in ((0.055, tokens, "at each step"), (0.555, totals, "in total so far")):
-            ax = figure.add_axes((left, 0.11, 0.345, 0.31))
+            ax = figure.add_axes((left, 0.11, 0.425, 0.31))
             _draw_chart(ax, pair[0], pair[1], at["step"], f"Tokens processed {title}")
         return figure
 
@@ -127,6 +127,8 @@ def _draw_lanes(ax: Axes, prompt: int, new: int, step: int) -> None:
 
 
 def _draw_chart(ax: Axes, without: list[int], cached: list[int], step: int, title: str) -> None:
+    from matplotlib.patheffects import withStroke
+
     from ..figure import BLUE, FILLS, LINE, MUTED, VERMILLION
 
     edges = [i + 0.5 for i in range(len(without) + 1)]
@@ -141,14 +143,23 @@ def _draw_chart(ax: Axes, without: list[int], cached: list[int], step: int, titl
     ax.stairs(cached, edges, baseline=None, color=BLUE, linewidth=1.5, linestyle=(0, (4, 2)))
     ax.axvline(step, color=MUTED, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0.5, len(without) + 0.5), ylim=(0, None), xlabel="step")
-    for values, name, color, side in (
-        (without, "without", VERMILLION, "bottom"),
-        (cached, "with", BLUE, "top"),
-    ):
+    # The labels stand at the dotted line: at the end of a line they would read as its last value.
+    left = step > len(without) / 5
+    halo = withStroke(linewidth=2.5, foreground="white")
+    for values, name, color, up in ((without, "without", VERMILLION, 6), (cached, "with", BLUE, 4)):
         value = values[step - 1]
         ax.plot([step], [value], "o", color=color, markersize=4, markeredgecolor="white", clip_on=False)
-        across = ax.get_yaxis_transform()
-        ax.text(1.02, value, f"{name} {value:,}", transform=across, color=color, va=side, fontsize=8.5)
+        ax.annotate(
+            f"{name} {value:,}",
+            (step, value),
+            (-6 if left else 6, up),
+            textcoords="offset points",
+            color=color,
+            ha="right" if left else "left",
+            va="bottom",
+            fontsize=8.5,
+            path_effects=[halo],
+        )
 
 
 def autoregressive(

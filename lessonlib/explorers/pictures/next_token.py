@@ -12,7 +12,7 @@ from lessonlib.engine.errors import EmptyPrompt, PromptTooLong
 
 from ..base import Explorer
 from ..sources import as_model, as_tokenizer
-from ..text import brief, pieces, printable, visible
+from ..text import brief, percent, pieces, printable, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,13 +57,15 @@ class NextToken(Explorer):
         piece, share, _ = self.data["predictions"][-1][0]
         last = self.data["tokens"][-1][0]
         count = len(self.data["tokens"])
-        guess = f"the model's first guess is “{brief(piece)}” ({share:.0%})."
+        guess = f"the model's first guess is “{brief(piece)}” ({percent(share)})."
         return f"After token {count}, “{brief(last)}”, {guess}"
 
     def summary(self) -> str:
         prompt = "".join(visible(piece) for piece, _ in self.data["tokens"])
         shapes = " → ".join(f"{name} {tuple(shape)}" for name, shape in self.data["shapes"].items())
-        best = ", ".join(f"“{brief(piece)}” {share:.1%}" for piece, share, _ in self.data["predictions"][-1])
+        best = ", ".join(
+            f"“{brief(piece)}” {percent(share)}" for piece, share, _ in self.data["predictions"][-1]
+        )
         return f"One forward pass over “{prompt}”: {shapes}. Likeliest next tokens: {best}."
 
     def figure(self) -> Figure:
@@ -85,7 +87,7 @@ class NextToken(Explorer):
             ax.barh(i, round(share, 4), height=0.66, **FILLS["fresh"])
             name = printable(brief(piece))
             ax.text(-0.012, i, name, transform=across, ha="right", va="center", family="DejaVu Sans Mono")
-            ax.text(1.09, i, f"{share:.1%}", transform=across, ha="right", va="center", fontsize=8.5)
+            ax.text(1.09, i, percent(share), transform=across, ha="right", va="center", fontsize=8.5)
         return figure
 
 

@@ -56,7 +56,7 @@ function stages(data, step, before, width) {
   return [
     stage(
       1,
-      "Text",
+      "Prompt",
       "prompt and answer so far",
       h("code", { class: "lx-tail" }, brief(before.slice(-46), 46)),
     ),
@@ -78,7 +78,7 @@ function stages(data, step, before, width) {
       h(
         "p",
         { class: "lx-note" },
-        `${whole(data.vocab)} scores, highest ${step.best.toFixed(1)}, lowest ${step.worst.toFixed(1)}`,
+        `${whole(data.vocab)} scores, last position only; highest ${step.best.toFixed(1)}, lowest ${step.worst.toFixed(1)}`,
       ),
     ),
     stage(

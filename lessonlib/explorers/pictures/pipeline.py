@@ -16,7 +16,7 @@ from lessonlib.engine.tokenizer import Detokenizer
 
 from ..base import Explorer
 from ..sources import as_model, as_tokenizer
-from ..text import brief, pieces, printable
+from ..text import brief, percent, pieces, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,18 +96,22 @@ class Pipeline(Explorer):
     def _title(self) -> str:
         count = len(self.data["steps"])
         piece, _, share = self.data["steps"][-1]["chosen"]
-        return f"New token {count} is “{brief(piece)}”: the model gave it {share:.0%}."
+        return f"New token {count} is “{brief(piece)}”: the model gave it {percent(share)}."
 
     def _stages(self) -> list[tuple[str, str, str]]:
         step = self.data["steps"][-1]
         written = self.data["prompt"] + "".join(earlier["added"] for earlier in self.data["steps"][:-1])
         ids = ("… " if step["processed"] > 4 else "") + " ".join(map(str, step["fed"]["ids"]))
-        best = "\n".join(f"{brief(piece, 9):<9} {share:4.0%}" for piece, _, share in step["top"])
+        best = "\n".join(f"{brief(piece, 9):<9} {percent(share):>6}" for piece, _, share in step["top"])
         how = "greedy" if step["temperature"] == 0 else f"temperature {step['temperature']:g}"
         return [
-            ("1  Text", "prompt and answer so far", brief(written[-40:], 40)),
-            ("2  Token ids", f"{step['processed']} to read, {step['held']} in the cache", ids),
-            ("3  Model → logits", f"{self.data['vocab']:,} scores", str(tuple(step["shape"]))),
+            ("1  Prompt", "prompt and answer so far", brief(written[-40:], 40)),
+            ("2  Token ids", _reading(step["processed"], step["held"]), ids),
+            (
+                "3  Model → logits",
+                f"{self.data['vocab']:,} scores, last position only",
+                str(tuple(step["shape"])),
+            ),
             ("4  Sampling", how, best),
             (
                 "5  Detokenize",
@@ -127,6 +131,12 @@ class Pipeline(Explorer):
         stages = [(name, detail, _wrapped(inside)) for name, detail, inside in self._stages()]
         draw_stages(figure.add_axes((0.012, 0.04, 0.976, 0.76)), stages)
         return figure
+
+
+def _reading(processed: int, held: int) -> str:
+    """What the model has to read; of the cache nothing is said before there is something in it."""
+    words = f"{processed} token{'s' * (processed != 1)} to read"
+    return f"{words}, {held} in the cache" if held else words
 
 
 def _wrapped(text: str) -> str:

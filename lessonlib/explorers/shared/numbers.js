@@ -41,13 +41,14 @@ export const times = (ratio) => `×${ratio >= 9.95 ? whole(ratio) : ratio.toFixe
 /** The same in words: "3.9 times", "47 times". */
 export const timesInWords = (ratio) => `${times(ratio).slice(1)} times`;
 
-/** Per cent with the digits that matter: 0.04%, 3.1%, 42%. */
+/** Per cent with the digits that matter: 0.04%, 3.1%, 42%, 99.6%; 100% is all of it. */
 export function percent(share) {
   const value = share * 100;
   if (value === 0) return "0%";
   if (value < 0.01) return "<0.01%";
   if (value < 1) return `${value.toFixed(2)}%`;
-  return value < 9.95 ? `${value.toFixed(1)}%` : `${value.toFixed(0)}%`;
+  if (value >= 99.95 && value < 100) return ">99.9%";
+  return value < 9.95 || (value > 99 && value < 100) ? `${value.toFixed(1)}%` : `${value.toFixed(0)}%`;
 }
 
 /** "1 token", "2 tokens". */

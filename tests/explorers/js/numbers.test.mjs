@@ -25,6 +25,9 @@ test("ratios and shares read naturally", () => {
   assert.equal(n.percent(0.0042), "0.42%");
   assert.equal(n.percent(0.0312), "3.1%");
   assert.equal(n.percent(0.0996), "10%");
+  assert.equal(n.percent(0.99), "99%");
+  assert.equal(n.percent(0.996), "99.6%");
+  assert.equal(n.percent(0.99996), ">99.9%");
   assert.equal(n.percent(1), "100%");
   assert.equal(n.plural(1, "token"), "1 token");
   assert.equal(n.plural(1200, "token"), "1,200 tokens");

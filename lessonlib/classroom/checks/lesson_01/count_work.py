@@ -16,6 +16,7 @@ NO_PROMPT = "forgets the prompt"
 ONCE_EACH = "counts every token once, even without a cache"
 NO_CACHE = "the cache changes nothing"
 ONLY_PROMPT = "forgets that the text grows"
+APPENDED = "counts each step after its token was appended"
 FINAL_LENGTH = "charges every step with the final length"
 SQUARE = "squares the length instead of adding up the steps"
 SWAPPED = "with and without a cache are swapped"
@@ -54,6 +55,12 @@ MISCONCEPTIONS = (
         _either(
             lambda p, n: (n * p + n * (n + 1) // 2, (n + 1) * p + n * (n + 1) // 2), lambda p, n: (p + n,)
         ),
+    ),
+    Misconception(
+        APPENDED,
+        "The model runs first, and only then is the new token appended: the first step runs the prompt alone. "
+        "Prompt 3, new 3 are steps of 3, 4 and 5 tokens, not of 4, 5 and 6.",
+        _either(lambda p, n: (n * p + n * (n + 1) // 2,), lambda p, n: (p + n - 1,)),
     ),
     Misconception(
         ONCE_EACH,

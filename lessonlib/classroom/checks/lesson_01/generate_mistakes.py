@@ -20,6 +20,9 @@ STOPS_ALL = "one finished row stops the whole batch"
 FIRST_ROW = "only the first row can end the loop"
 END_IN_PROMPT = "end-of-text in the prompt stops the row"
 READS_PADDING = "reads the logits of the padding"
+ONLY_NEWEST = "feeds only the newest token"
+NEWEST_LATER = "feeds the prompt once, then only the newest token"
+READS_FIRST = "reads the logits of the first position"
 PADS_LEFT = "pads on the left"
 RETURNS_PADDING = "leaves padding in the answer"
 EQUAL_LENGTHS = "needs prompts of equal length"
@@ -82,6 +85,10 @@ def _view(inputs: Inputs, new: list[list[int]], row: int, mistake: str, pad: int
     prompts = inputs["prompts"]
     tokens = [*prompts[row], *new[row]]
     longest = max(len(prompt) + len(more) for prompt, more in zip(prompts, new, strict=True))
+    if mistake == ONLY_NEWEST or (mistake == NEWEST_LATER and new[row]):
+        return tokens[-1:]
+    if mistake == READS_FIRST:
+        return tokens[:1]
     if mistake == READS_PADDING:
         return tokens + [pad] * (longest - len(tokens))
     if mistake == PADS_LEFT:
@@ -184,6 +191,18 @@ MISCONCEPTIONS = (
     ),
     Misconception(
         ONLY_NEW, "Each returned row starts with its prompt, followed by the new tokens.", _with(ONLY_NEW)
+    ),
+    Misconception(
+        ONLY_NEWEST,
+        "The model remembers nothing between two calls: what it does not get in *this* call, it does not know. "
+        "Without a cache each step needs the whole text so far, prompt and new tokens.",
+        lambda inputs: AnyOf((grow(inputs, ONLY_NEWEST), grow(inputs, NEWEST_LATER))),
+    ),
+    Misconception(
+        READS_FIRST,
+        "The logits at position 0 say what comes after the *first* token. What comes after the whole text "
+        "stands at its last position.",
+        _with(READS_FIRST),
     ),
     Misconception(
         TOO_MANY,

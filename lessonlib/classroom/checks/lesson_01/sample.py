@@ -24,7 +24,8 @@ def prepare(inputs: Inputs) -> dict[str, Any]:
     }
     if inputs.get("_seed") is not None:
         made["generator"] = torch.Generator().manual_seed(inputs["_seed"])
-    return {"logits": torch.tensor(inputs["logits"], dtype=torch.float32), **made}
+    logits = torch.tensor(inputs["logits"], dtype=torch.float32)
+    return {"logits": logits.repeat(inputs.get("_repeat", 1), 1), **made}
 
 
 def trial(call: Any, inputs: Inputs) -> list[list[int]]:
@@ -35,7 +36,7 @@ def trial(call: Any, inputs: Inputs) -> list[list[int]]:
     drawn: list[list[int]] = [[] for _ in rows]
     for turn in range(CALLS):
         seed = inputs.get("_seed")
-        many = {**inputs, "logits": rows * REPEAT, "_seed": None if seed is None else seed + 1 + turn}
+        many = {**inputs, "_repeat": REPEAT, "_seed": None if seed is None else seed + 1 + turn}
         tokens = token_tensor(call(many), len(rows) * REPEAT, vocab)
         for row, more in zip(drawn, rows_of(tokens, len(rows)), strict=True):
             row += more
@@ -55,7 +56,18 @@ def show(inputs: Inputs) -> str:
     options = "".join(
         f", {name}={inputs[name]!r}" for name in ("temperature", "top_k", "top_p") if name in inputs
     )
-    return f"sample(torch.tensor({inputs['logits']!r}){options})"
+    rows = inputs["logits"]
+    if inputs.get("_twice"):
+        again = "  # called twice with the same seed, then with another"
+        return f"sample(torch.zeros({len(rows)}, {len(rows[0])}), {_generator(inputs)}){again}"
+    logits = f"torch.tensor({rows!r})"
+    if "_repeat" in inputs:
+        logits += f".repeat({inputs['_repeat']}, 1)"
+    return f"sample({logits}{options})"
+
+
+def _generator(inputs: Inputs) -> str:
+    return f"generator=torch.Generator().manual_seed({inputs['_seed']})"
 
 
 def valid(inputs: Inputs) -> bool:
@@ -80,7 +92,11 @@ def _clear_cut(row: Sequence[float], inputs: Inputs) -> bool:
 
 
 def making(
-    tells_apart: Sequence[str], temperature: bool = False, top_k: bool = False, top_p: bool = False
+    tells_apart: Sequence[str],
+    temperature: bool = False,
+    top_k: bool = False,
+    top_p: bool = False,
+    least_rows: int = 1,
 ) -> Any:
     """A generator of inputs on which each of these mistakes would show."""
 
@@ -88,7 +104,7 @@ def making(
         vocab = rng.randint(4, 6)
         steps = range(-3, 7)
         rows = [
-            rng.sample(steps, vocab) for _ in range(rng.randint(1, 2))
+            rng.sample(steps, vocab) for _ in range(rng.randint(least_rows, 2))
         ]  # distinct: equal ones have no order
         inputs: Inputs = {"logits": [[step / 2 for step in row] for row in rows]}
         if temperature:
@@ -122,13 +138,22 @@ def sampling_case(title: str, examples: Sequence[Inputs] = (), **case: Any) -> C
     return draws(title, expected, trial, examples=seeded, valid=valid, **case)
 
 
-def generator_case(examples: Sequence[Inputs] = (), **case: Any) -> Case:
+def generator_case(*examples: tuple[int, int, int], **case: Any) -> Case:
+    """Examples are (rows, vocabulary, seed); ``make`` draws one. All tokens are equally likely."""
+
+    def inputs(rows: int, vocab: int, seed: int) -> Inputs:
+        return {"logits": [[0.0] * vocab] * rows, "_seed": seed, "_twice": True}
+
+    make = case.pop("make", None)
     return values(
         "The `generator` decides: the same seed gives the same tokens, another seed gives others.",
         expected=lambda inputs: {"same seed, same tokens": True, "other seed, other tokens": True},
         trial=same_seed_trial,
         simulated=False,
-        examples=examples,
+        examples=[inputs(*example) for example in examples],
+        make=make and (lambda rng: inputs(*make(rng))),
+        # With fewer draws two seeds could agree by chance.
+        valid=lambda inputs: len(inputs["logits"]) >= 32 and min(map(len, inputs["logits"])) >= 3,
         **case,
     )
 
@@ -144,7 +169,7 @@ CASES = (
         make=making([mistakes.ARGMAX]),
         count=2,
     ),
-    generator_case([{"logits": [[0.0, 0.0, 0.0, 0.0]] * 32, "_seed": 5}]),
+    generator_case((32, 4, 0)),
     sampling_case(
         "A temperature below 1 makes the favourite likelier, one above 1 evens the tokens out.",
         [
@@ -169,6 +194,7 @@ CASES = (
             {"logits": [[1.0, 3.0, 2.0, 0.0]], "top_k": 1},
             {"logits": [[1.0, 2.0, 0.0]], "top_k": 0},
             {"logits": [[1.0, 2.0, 0.0]], "top_k": 10},
+            {"logits": [[1.0, 3.0, 2.0, 0.0], [3.5, 1.0, 0.5, 2.5]], "top_k": 2},
         ],
         make=making([mistakes.NO_TOP_K], top_k=True),
         count=2,
@@ -180,6 +206,7 @@ CASES = (
             {"logits": [[1.0, 0.0, 2.0, -1.0]], "top_p": 0.8},
             {"logits": [[1.0, 3.0, 0.0]], "top_p": 0.1},
             {"logits": [[1.0, 2.0, 0.0]], "top_p": 1.0},
+            {"logits": [[1.0, 0.0, 2.0, -1.0], [0.0, 1.0, 0.5, 1.5]], "top_p": 0.8},
         ],
         make=making([mistakes.NO_TOP_P, mistakes.DROPS, mistakes.UNSORTED], top_p=True),
         count=2,

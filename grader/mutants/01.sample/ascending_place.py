@@ -1,0 +1,17 @@
+# expect: returns the place in the sorted order, not the token id
+import torch
+
+
+def sample(logits, temperature=1.0, top_k=0, top_p=1.0, generator=None):
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits / temperature
+    if top_k > 0:
+        kth = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, float("-inf"))
+    ranked, order = logits.sort(dim=-1)
+    probabilities = ranked.softmax(dim=-1)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    ranked = ranked.masked_fill(before >= top_p, float("-inf"))
+    place = torch.multinomial(ranked.softmax(dim=-1), 1, generator=generator)
+    return place.squeeze(-1)

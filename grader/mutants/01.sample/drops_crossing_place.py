@@ -1,0 +1,17 @@
+# expect: drops the token that reaches top_p, and returns the place in the sorted order
+import torch
+
+
+def sample(logits, temperature=1.0, top_k=0, top_p=1.0, generator=None):
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits / temperature
+    if top_k > 0:
+        kth = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, float("-inf"))
+    probabilities = logits.softmax(dim=-1)
+    if top_p < 1:
+        ranked, order = probabilities.sort(descending=True)
+        ranked[ranked.cumsum(-1) > top_p] = 0
+        probabilities = ranked
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
