@@ -32,6 +32,15 @@ FAMILIES = {
         "window_layers": (1, 2),
     },
     "qwen3": {"family": "qwen3", "qk_norm": True, "head_dim": 32},
+    "qwen3-bias-window-untied": {
+        "family": "qwen3",
+        "qk_norm": True,
+        "attention_bias": True,
+        "output_bias": True,
+        "sliding_window": 6,
+        "window_layers": (0,),
+        "tie_word_embeddings": False,
+    },
 }
 
 

@@ -177,6 +177,13 @@ def test_draw_never_picks_the_impossible(weights, seed):
         assert weights[draw(torch.tensor(weights), generator)] > 0
 
 
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-53])
+def test_draw_never_picks_the_impossible_even_at_the_ends_of_the_die(monkeypatch, number):
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor(number, dtype=torch.float64))
+    for weights in ([0.0, 0.0, 0.3, 0.7, 0.0], [0.0, 1.0, 0.0], [0.0, 1e-30, 3.0, 0.0]):
+        assert weights[draw(torch.tensor(weights))] > 0
+
+
 def test_draw_obeys_the_odds():
     p = [0.0, 0.4, 0.05, 0.0, 0.25, 0.2, 0.1, 0.0]
     generator, n = torch.Generator().manual_seed(11), 5000
