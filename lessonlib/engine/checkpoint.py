@@ -40,9 +40,8 @@ def resolve(name: str | Path) -> Path:
     text = str(name)
     known = ", ".join(shipped_models()) or "none"
     for folder in (ZOO / text, Path(os.path.expanduser(text))):
-        if os.path.isfile(
-            folder / "config.json"
-        ):  # unlike Path.is_file, says no to a name that is far too long
+        # Unlike Path.is_file, this says no to a name that is far too long.
+        if os.path.isfile(folder / "config.json"):
             return folder
     if text and os.path.isdir(folder):
         raise BrokenCheckpoint(
@@ -61,9 +60,8 @@ def _from_hub(name: str, known: str) -> Path:
 
     patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
     try:
-        HfApi().model_info(
-            name, timeout=HUB_SECONDS
-        )  # snapshot_download would wait for ever for a silent hub
+        # Asked first because snapshot_download would wait for ever for a silent hub.
+        HfApi().model_info(name, timeout=HUB_SECONDS)
         return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # transport, permission and naming errors have no common base
         with suppress(Exception):  # downloaded before?

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lessonlib.engine import LLM, SamplingParams, generate, load_model
@@ -76,6 +76,8 @@ STOPS = st.lists(st.sampled_from(["b", "ab", "\n\n", "字", "👧", "‍👩", "
 
 @QUIET
 @given(WORDS.map("".join), STOPS)
+@example("1ab", ["b", "ab"])  # one token completes both: the text ends before the earlier one
+@example("1ab", ["ab", "b"])
 def test_stop_texts_by_their_definition(draft, text, stop):
     ids = draft.tokenizer.encode(text)
     # Bytes of a character that is not complete show as U+FFFD at the end: they are no text yet.
