@@ -164,12 +164,14 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
         lengths: Sequence[int] | None = None,
         last_only: bool = False,
+        at: Tensor | None = None,
     ) -> Output:
         """One forward pass.
 
         ids: int64 (batch, new). cache: what came before; None: nothing did, and nothing is kept.
         lengths: how many tokens of each row are real when short rows are padded on the right.
         last_only: logits of each row's last real token alone, (batch, 1, vocab): a decoder needs no others.
+        at: logits of these tokens alone, (1, len(at), vocab): places int64 among the batch * new tokens, row by row.
 
         Raises BadParameter, EmptyPrompt, TokenOutOfRange, PromptTooLong.
         """
@@ -185,6 +187,8 @@ class Transformer(nn.Module):
         if last_only:
             last = [new - 1] * batch if lengths is None else [max(n, 1) - 1 for n in lengths]
             x = x[torch.arange(batch, device=x.device), torch.tensor(last, device=x.device)][:, None]
+        elif at is not None:
+            x = x.flatten(0, 1)[at][None]
         return Output(self.lm_head(self.norm(x)).float())
 
     def _rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
