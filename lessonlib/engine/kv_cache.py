@@ -9,7 +9,8 @@ different lengths share one batch without any left padding.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from itertools import chain
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,79 @@ def visible(positions: Tensor, slots: int, window: int | None) -> Tensor:
     return mask if window is None else mask & (slot > query - window)
 
 
+class KVStore:
+    """The memory under a cache: one vector of ``head_dim`` numbers for a key and one for a value in every place.
+
+    ``keys`` and ``values`` are (*places, head_dim) in ``dtype``; quantized ("int8" | "int4"), they hold codes, with the
+    scales beside them.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[int],
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        quantization: str | None = None,
+    ):
+        if quantization not in (None, "int8", "int4"):
+            raise BadParameter(
+                f"A KV cache cannot be quantized as {quantization!r}; choose 'int8', 'int4' or None."
+            )
+        self.dtype, self.quantization = dtype, quantization
+        sample = self._encode(torch.zeros(1, head_dim, dtype=dtype))
+        # Zeros, not empty: a masked slot is multiplied by 0, and 0 × NaN is NaN. And tensors that can be written
+        # inside and outside of inference mode, wherever the cache was made.
+        with torch.inference_mode(False):
+            self.parts = [
+                [torch.zeros(*places, *part.shape[1:], dtype=part.dtype, device=device) for part in sample]
+                for _ in range(2)
+            ]
+
+    @property
+    def keys(self) -> Tensor:
+        return self.parts[0][0]
+
+    @property
+    def values(self) -> Tensor:
+        return self.parts[1][0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values together, scales included."""
+        return sum(part.numel() * part.element_size() for parts in self.parts for part in parts)
+
+    def write(self, index: tuple[Any, ...], k: Tensor, v: Tensor) -> None:
+        """Store k and v at ``index``, which points into the places."""
+        for parts, new in zip(self.parts, (k, v), strict=True):
+            for part, piece in zip(parts, self._encode(new), strict=True):
+                part[index] = piece
+
+    def read(self, index: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        """Keys and values at ``index``: views where that is possible, else copies."""
+        keys, values = (self._decode([part[index] for part in parts]) for parts in self.parts)
+        return keys, values
+
+    def zero(self) -> None:
+        """Forget the content."""
+        for part in chain.from_iterable(self.parts):
+            part.zero_()
+
+    def _encode(self, x: Tensor) -> Sequence[Tensor]:
+        if self.quantization is None:
+            return (x,)
+        from .quantize.kv import quantize_kv  # not above: quantize comes later in the course, and knows the model
+
+        return quantize_kv(x, int(self.quantization[3:]))
+
+    def _decode(self, parts: Sequence[Tensor]) -> Tensor:
+        if self.quantization is None:
+            return parts[0]
+        from .quantize.kv import dequantize_kv
+
+        return dequantize_kv(*parts, dtype=self.dtype)
+
+
 class NoCache:
     """Attention over the tokens of this call and nothing else: every step starts from the beginning."""
 
@@ -78,7 +152,7 @@ class DenseCache:
     """One preallocated slab of keys and values a layer: nothing is copied when a sequence grows.
 
     ``keys`` and ``values`` are (layers, batch, kv_heads, max_length, head_dim); ``lengths[row]`` counts the
-    tokens held. Raises CacheFull instead of growing.
+    tokens held. quantization: None (numbers as ``dtype``), "int8" or "int4". Raises CacheFull instead of growing.
     """
 
     def __init__(
@@ -88,6 +162,7 @@ class DenseCache:
         max_length: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        quantization: str | None = None,
     ):
         self.config = config
         self.batch = batch
@@ -99,24 +174,22 @@ class DenseCache:
             )
         if not is_whole(batch, least=1):
             raise BadParameter(f"A cache for a batch of {batch} rows makes no sense; choose 1 or more.")
-        shape = (
-            config.num_hidden_layers,
-            batch,
-            config.num_key_value_heads,
-            self.max_length,
-            config.head_dim,
-        )
-        # Zeros, not empty: a masked slot is multiplied by 0, and 0 × NaN is NaN. And tensors that can be written
-        # inside and outside of inference mode, wherever the cache was made.
-        with torch.inference_mode(False):
-            self.keys = torch.zeros(shape, dtype=dtype, device=device)
-            self.values = torch.zeros(shape, dtype=dtype, device=device)
+        places = (config.num_hidden_layers, batch, config.num_key_value_heads, self.max_length)
+        self.store = KVStore(places, config.head_dim, dtype, device, quantization)
         self.lengths = [0] * batch
 
     @property
+    def keys(self) -> Tensor:
+        return self.store.keys
+
+    @property
+    def values(self) -> Tensor:
+        return self.store.values
+
+    @property
     def nbytes(self) -> int:
-        """Bytes reserved for keys and values together."""
-        return 2 * self.keys.numel() * self.keys.element_size()
+        """Bytes reserved for keys and values together, scales included."""
+        return self.store.nbytes
 
     def begin(self, batch: int, new: int, lengths: Sequence[int] | None, device: torch.device) -> Tensor:
         if batch != self.batch:
@@ -147,17 +220,14 @@ class DenseCache:
         """
         self._check(layer, k)
         k, v = k.detach(), v.detach()  # the past is data: no gradient flows into it, no graph grows with it
-        keys, values = self.keys[layer], self.values[layer]
         if self._together:
             start = self.lengths[0]
-            keys[:, :, start : start + k.shape[2]] = k
-            values[:, :, start : start + k.shape[2]] = v
+            self.store.write((layer, slice(None), slice(None), slice(start, start + k.shape[2])), k, v)
         else:
             for row, count in enumerate(self._new):  # padding is not stored: it could push out a real token
-                start = self.lengths[row]
-                keys[row, :, start : start + count] = k[row, :, :count]
-                values[row, :, start : start + count] = v[row, :, :count]
-        return keys[:, :, : self._slots], values[:, :, : self._slots]
+                place = (layer, row, slice(None), slice(self.lengths[row], self.lengths[row] + count))
+                self.store.write(place, k[row, :, :count], v[row, :, :count])
+        return self.store.read((layer, slice(None), slice(None), slice(self._slots)))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = self.update(layer, k, v)
@@ -188,14 +258,14 @@ class DenseCache:
         """Forget everything and be as good as new."""
         self.rewind(0)
         # An overflow left behind would live on: a masked slot is multiplied by 0, and 0 × inf is NaN.
-        self.keys.zero_()
-        self.values.zero_()
+        self.store.zero()
 
     def _check(self, layer: int, k: Tensor) -> None:
-        layers, _, heads, _, head_dim = self.keys.shape
-        if (k.dtype, k.device) != (self.keys.dtype, self.keys.device):
+        config, dtype = self.config, self.store.dtype
+        layers, heads, head_dim = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
+        if (k.dtype, k.device) != (dtype, self.keys.device):
             raise BadParameter(
-                f"The cache holds {self.keys.dtype} on {self.keys.device} but the model works with {k.dtype} on "
+                f"The cache holds {dtype} on {self.keys.device} but the model works with {k.dtype} on "
                 f"{k.device}; make it with dtype=model.dtype and device=model.device."
             )
         if layer >= layers or (k.shape[1], k.shape[3]) != (heads, head_dim):
