@@ -114,7 +114,9 @@ class BlockPool:
 
     def release(self, table: list[int]) -> None:
         """Give back every block of a table, and empty it."""
-        for block in reversed(table):  # the end of a prefix is evicted before its beginning, which more can share
+        for block in reversed(
+            table
+        ):  # the end of a prefix is evicted before its beginning, which more can share
             self.references[block] -= 1
             if self.references[block] == 0:
                 self._free[block] = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import overload
+from typing import TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -40,6 +40,9 @@ class Row:
         return self.prompt + self.output
 
 
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
 def advance(row: Row, choice: Choice, eos: Sequence[int], context: int) -> None:
     """Append the chosen token to a row and decide whether the row is finished."""
     row.output.append(choice.token)
@@ -54,10 +57,10 @@ def advance(row: Row, choice: Choice, eos: Sequence[int], context: int) -> None:
 @torch.inference_mode()
 def run(
     model: Transformer,
-    rows: Sequence[Row],
+    rows: Sequence[AnyRow],
     use_cache: bool = True,
-    on_token: Callable[[Row], str | None] | None = None,
-) -> Iterator[list[Row]]:
+    on_token: Callable[[AnyRow], str | None] | None = None,
+) -> Iterator[list[AnyRow]]:
     """Generate for all rows at once; after each forward pass, yield the rows that got a token.
 
     ``on_token`` sees every row that got a token and may end it by returning a reason (a stop text, say).

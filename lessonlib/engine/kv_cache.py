@@ -113,7 +113,8 @@ class KVStore:
     def _encode(self, x: Tensor) -> Sequence[Tensor]:
         if self.quantization is None:
             return (x,)
-        from .quantize.kv import quantize_kv  # not above: quantize comes later in the course, and knows the model
+        # Not at the top: quantize comes later in the course, and knows the model.
+        from .quantize.kv import quantize_kv
 
         return quantize_kv(x, int(self.quantization[3:]))
 

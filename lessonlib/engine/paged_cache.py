@@ -24,14 +24,16 @@ class Span(NamedTuple):
 
     table: Sequence[int]
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody misses
 
 
 class _Group(NamedTuple):
     """Spans with equally many new tokens: a rectangle, and so one attention call."""
 
     rows: Tensor  # place of each new token among the flat ones, (spans, new)
-    slots: Tensor | None  # slot of every visible position, (spans, longest); None: only the new tokens themselves
+    slots: (
+        Tensor | None
+    )  # slot of every visible position, (spans, longest); None: only the new tokens themselves
     mask: Tensor | None  # (spans, 1, new, longest); None: everything, or the plain causal triangle
 
 
@@ -124,7 +126,9 @@ class PagedCache:
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy the content of whole blocks, (from, to) each: the second half of copy-on-write."""
         for old, new in pairs:
-            source, target = (slice(block * self.block_size, (block + 1) * self.block_size) for block in (old, new))
+            source, target = (
+                slice(block * self.block_size, (block + 1) * self.block_size) for block in (old, new)
+            )
             for part in chain.from_iterable(self.store.parts):
                 part[:, target] = part[:, source]
 

@@ -1,0 +1,167 @@
+"""Running many requests at once: the static batch, and the continuous one that refills itself at every step.
+
+Both have the same face: ``add`` requests, call ``step`` until nothing is ``unfinished``; every step is one forward pass
+for all the requests in it, and returns those that got a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .generate import advance, run
+from .model import Transformer
+from .paged_cache import PagedCache, Span
+from .prompts import check_prompt
+from .sampling import Choice, choose
+from .scheduler import Request, Scheduler, Slot
+
+OnToken = Callable[[Request], str | None]
+
+
+class Speculator(Protocol):
+    """Who guesses ahead (``speculative.py``): from slots with room for drafts to drafts, and from logits to tokens."""
+
+    lookahead: int  # drafts a new request begins with
+
+    def propose(self, slots: Sequence[Slot], copies: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """Drafts for each slot: ``slot.drafts`` tokens or fewer. ``copies``: blocks copied since the last call."""
+        ...
+
+    def verify(self, request: Request, drafts: Sequence[int], logits: Tensor) -> list[Choice]:
+        """The tokens that stand, from target logits (len(drafts) + 1, vocab): accepted drafts, then one of its own."""
+        ...
+
+
+class ContinuousBatcher:
+    """One step: the scheduler says which tokens run, one forward pass runs them, each request takes its next token."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        cache: PagedCache,
+        scheduler: Scheduler,
+        speculator: Speculator | None = None,
+    ):
+        self.model, self.cache, self.scheduler, self.speculator = model, cache, scheduler, speculator
+
+    @property
+    def unfinished(self) -> int:
+        return self.scheduler.unfinished
+
+    def add(self, request: Request) -> None:
+        """Queue a request. Raises EmptyPrompt, PromptTooLong, TokenOutOfRange, CacheFull."""
+        check_prompt(self.model, request.prompt)
+        if self.speculator is not None:
+            request.lookahead = self.speculator.lookahead
+        self.scheduler.add(request)
+
+    def abort(self, request: Request) -> None:
+        """End a request; its blocks are free when this returns."""
+        self.scheduler.abort(request)
+
+    @torch.inference_mode()
+    def step(self, on_token: OnToken | None = None) -> list[Request]:
+        """One forward pass over everything that is to run now; returns the requests that got tokens.
+
+        ``on_token`` sees a request after each new token and may end it by returning a reason. After an exception,
+        Ctrl-C included, the requests can go on or be aborted: what was not counted as computed runs again.
+        """
+        slots = self.scheduler.schedule()
+        if not slots:
+            return []
+        copies = self.scheduler.copies
+        self.cache.copy(copies)
+        drafts: list[list[int]] = [[] for _ in slots]
+        if self.speculator is not None:
+            drafts = self.speculator.propose(slots, copies)
+            slots = [
+                slot._replace(count=slot.count - slot.drafts + len(guess), drafts=len(guess))
+                for slot, guess in zip(slots, drafts, strict=True)
+            ]
+        logits = self._forward(slots, drafts)
+        served = []
+        first = 0
+        for slot, guess in zip(slots, drafts, strict=True):
+            stood = 0
+            if slot.reaches_end:
+                choices = self._choose(slot.request, guess, logits[first : first + len(guess) + 1])
+                stood = self._append(slot.request, choices, on_token)
+                first += len(guess) + 1
+                served.append(slot.request)
+            # All that stood but the last are drafts, whose keys and values are right; behind them, rewind.
+            self.scheduler.complete(slot, rejected=len(guess) - max(0, stood - 1))
+            if slot.request.finish_reason is not None:
+                self.scheduler.retire(slot.request)
+        return served
+
+    def _forward(self, slots: Sequence[Slot], drafts: Sequence[Sequence[int]]) -> Tensor:
+        """Logits of the tokens after which something is to be chosen, (those tokens, vocab)."""
+        ids: list[int] = []
+        at: list[int] = []
+        for slot, guess in zip(slots, drafts, strict=True):
+            ids += slot.request.span(slot.start, slot.start + slot.count - slot.drafts)
+            ids += guess
+            if slot.reaches_end:
+                at += range(len(ids) - len(guess) - 1, len(ids))
+        self.cache.plan([Span(slot.request.table, slot.start, slot.count) for slot in slots])
+        device = self.model.device
+        # Chunks of prompts ask for no logits at all; one is computed then, since not every kernel can do none.
+        wanted = torch.tensor(at or [0], device=device)
+        return self.model(torch.tensor([ids], device=device), cache=self.cache, at=wanted).logits[0]
+
+    def _choose(self, request: Request, drafts: Sequence[int], logits: Tensor) -> list[Choice]:
+        if not drafts:
+            return [choose(logits[0], request.params, request.generator, request.prompt, request.output)]
+        assert self.speculator is not None
+        return self.speculator.verify(request, drafts, logits)
+
+    def _append(self, request: Request, choices: Sequence[Choice], on_token: OnToken | None) -> int:
+        """Give a request its tokens; returns how many it took: what was drafted behind its end is void."""
+        config = self.model.config
+        for taken, choice in enumerate(choices, start=1):
+            advance(request, choice, config.eos_token_ids, config.max_position_embeddings)
+            if on_token is not None:
+                request.finish_reason = on_token(request) or request.finish_reason
+            if request.finish_reason is not None:
+                return taken
+        return len(choices)
+
+
+class StaticBatcher:
+    """The batch as it came: up to ``batch_size`` requests start together, and the next ones wait for the slowest.
+
+    Short prompts are padded to the longest, finished requests stay in as idle rows.
+    """
+
+    def __init__(self, model: Transformer, batch_size: int = 8):
+        self.model, self.batch_size = model, batch_size
+        self.waiting: list[Request] = []
+        self.running: list[Request] = []
+        self._steps: Iterator[list[Request]] = iter(())
+
+    @property
+    def unfinished(self) -> int:
+        return len(self.waiting) + sum(request.finish_reason is None for request in self.running)
+
+    def add(self, request: Request) -> None:
+        """Queue a request. Raises EmptyPrompt, PromptTooLong, TokenOutOfRange."""
+        check_prompt(self.model, request.prompt)
+        self.waiting.append(request)
+
+    def abort(self, request: Request) -> None:
+        """End a request. Its row is of no use to others until the whole batch is done."""
+        if request.finish_reason is None:
+            request.finish_reason = "abort"
+        if request in self.waiting:
+            self.waiting.remove(request)
+
+    def step(self, on_token: OnToken | None = None) -> list[Request]:
+        """One forward pass over the whole batch; returns the requests that got a token."""
+        if not any(request.finish_reason is None for request in self.running):
+            self.running, self.waiting = self.waiting[: self.batch_size], self.waiting[self.batch_size :]
+            self._steps = run(self.model, self.running, on_token=on_token)
+        return next(self._steps, [])
