@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads on t
 import pytest
 from hypothesis import settings
 
+from benchmarks.worker import PEERS
 from lessonlib.lab.health import find_chromium, sandbox_works
 
 settings.register_profile("course", deadline=None)  # a slow machine is not a failure
@@ -32,6 +33,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         sandbox_works,
         "This test needs a working bubblewrap: install it (on Debian: apt-get install bubblewrap) "
         "where user namespaces are allowed.",
+    ),
+    "llama.cpp": (
+        lambda: (PEERS.parent.parent / ".ready").is_file(),
+        "This test needs llama.cpp beside the course: run make peers (a C++ compiler and some minutes).",
     ),
 }
 

@@ -1,9 +1,12 @@
 """The engine: from token ids to token ids, one module per idea of the course.
 
-Read in this order: config, model, kv_cache, tokenizer, checkpoint, sampling, prompts, generate, costs, llm.
+Read in this order: config, model, kv_cache, tokenizer, checkpoint, sampling, prompts, generate, costs, blocks,
+paged_cache, scheduler, batching, simulator, llm.
 """
 
 from . import costs
+from .batching import ContinuousBatcher, StaticBatcher
+from .blocks import BlockPool
 from .checkpoint import load_config, load_model, resolve, save_model, shipped_models
 from .config import ModelConfig, RopeScaling
 from .errors import EngineError
@@ -11,18 +14,27 @@ from .generate import generate
 from .kv_cache import DenseCache, NoCache
 from .llm import LLM, RequestOutput
 from .model import Transformer
+from .paged_cache import PagedCache, Span
 from .sampling import SamplingParams
+from .scheduler import Request, Scheduler
 from .tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
     "LLM",
+    "BlockPool",
+    "ContinuousBatcher",
     "DenseCache",
     "EngineError",
     "ModelConfig",
     "NoCache",
+    "PagedCache",
+    "Request",
     "RequestOutput",
     "RopeScaling",
     "SamplingParams",
+    "Scheduler",
+    "Span",
+    "StaticBatcher",
     "Tokenizer",
     "Transformer",
     "costs",

@@ -7,6 +7,7 @@ for all the requests in it, and returns those that got a token.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import Protocol
 
 import torch
@@ -83,14 +84,18 @@ class ContinuousBatcher:
                 for slot, guess in zip(slots, drafts, strict=True)
             ]
         logits = self._forward(slots, drafts)
+        likeliest = logits.argmax(
+            -1
+        ).tolist()  # one call, and one wait for the device, for all who want no more
         served = []
         first = 0
         for slot, guess in zip(slots, drafts, strict=True):
             stood = 0
             if slot.reaches_end:
-                choices = self._choose(slot.request, guess, logits[first : first + len(guess) + 1])
+                last = first + len(guess) + 1
+                choices = self._choose(slot.request, guess, logits[first:last], likeliest[first:last])
                 stood = self._append(slot.request, choices, on_token)
-                first += len(guess) + 1
+                first = last
                 served.append(slot.request)
             # All that stood but the last are drafts, whose keys and values are right; behind them, rewind.
             self.scheduler.complete(slot, rejected=len(guess) - max(0, stood - 1))
@@ -113,7 +118,14 @@ class ContinuousBatcher:
         wanted = torch.tensor(at or [0], device=device)
         return self.model(torch.tensor([ids], device=device), cache=self.cache, at=wanted).logits[0]
 
-    def _choose(self, request: Request, drafts: Sequence[int], logits: Tensor) -> list[Choice]:
+    def _choose(
+        self, request: Request, drafts: Sequence[int], logits: Tensor, likeliest: Sequence[int]
+    ) -> list[Choice]:
+        if request.params.takes_likeliest:
+            agreed = sum(
+                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(drafts, likeliest, strict=False))
+            )
+            return [Choice(token) for token in likeliest[: agreed + 1]]
         if not drafts:
             return [choose(logits[0], request.params, request.generator, request.prompt, request.output)]
         assert self.speculator is not None

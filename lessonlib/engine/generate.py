@@ -22,7 +22,10 @@ from .sampling import GREEDY, Choice, SamplingParams, choose
 
 @dataclass
 class Row:
-    """One growing row: its prompt, what it has produced so far, and why it stopped ("stop" | "length")."""
+    """One growing row: its prompt, what it has produced so far, and why it stopped ("stop" | "length").
+
+    processed: how many of its tokens went through the model, each counted as often as it did.
+    """
 
     prompt: list[int]
     params: SamplingParams = GREEDY
@@ -30,6 +33,7 @@ class Row:
     choices: list[Choice] = field(default_factory=list)
     finish_reason: str | None = None
     generator: torch.Generator | None = None
+    processed: int = 0
 
     def __post_init__(self) -> None:
         if self.params.seed is not None and self.generator is None:
@@ -81,6 +85,7 @@ def run(
         logits = model(pad(pending, model.device), cache=cache, lengths=lengths, last_only=True).logits
         active = [(i, row) for i, row in enumerate(rows) if row.finish_reason is None]
         for i, row in active:
+            row.processed += lengths[i]
             choice = choose(logits[i, -1], row.params, row.generator, row.prompt, row.output)
             advance(row, choice, model.config.eos_token_ids, context)
             if on_token is not None:

@@ -8,10 +8,12 @@ different lengths share one batch without any left padding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,6 +54,14 @@ def visible(positions: Tensor, slots: int, window: int | None) -> Tensor:
     return mask if window is None else mask & (slot > query - window)
 
 
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Zeros, not empty: a masked slot is multiplied by 0, and 0 × NaN is NaN."""
+    if torch.device(device).type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # NumPy's zeros become memory only where something is written: a large pool costs what is used of it.
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+
+
 class KVStore:
     """The memory under a cache: one vector of ``head_dim`` numbers for a key and one for a value in every place.
 
@@ -73,12 +83,10 @@ class KVStore:
             )
         self.dtype, self.quantization = dtype, quantization
         sample = self._encode(torch.zeros(1, head_dim, dtype=dtype))
-        # Zeros, not empty: a masked slot is multiplied by 0, and 0 × NaN is NaN. And tensors that can be written
-        # inside and outside of inference mode, wherever the cache was made.
+        # Tensors that can be written inside and outside of inference mode, wherever the cache was made.
         with torch.inference_mode(False):
             self.parts = [
-                [torch.zeros(*places, *part.shape[1:], dtype=part.dtype, device=device) for part in sample]
-                for _ in range(2)
+                [_zeros((*places, *part.shape[1:]), part.dtype, device) for part in sample] for _ in range(2)
             ]
 
     @property

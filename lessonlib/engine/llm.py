@@ -8,24 +8,34 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from .batching import ContinuousBatcher, Speculator
+from .blocks import BlockPool
 from .checkpoint import load_model
-from .config import is_whole
 from .errors import BadParameter
-from .generate import Row, run
+from .generate import run
+from .paged_cache import PagedCache
 from .prompts import as_ids, as_prompts, check_prompt
 from .sampling import SamplingParams
-from .tokenizer import Detokenizer, Message, load_tokenizer
+from .scheduler import Request, Scheduler
+from .tokenizer import Detokenizer, Message, Tokenizer, load_tokenizer
+
+KV_BYTES = (
+    2**30
+)  # for keys and values, unless num_kv_blocks says otherwise; on a CPU it is only used as it fills
 
 
 @dataclass(frozen=True)
 class RequestMetrics:
     """What one request cost. Times in seconds.
 
-    time_to_first_token (TTFT): from the call to its first token. time_per_output_token (TPOT): average over
-    the tokens after the first; None for a single token. tokens_computed: prompt and output tokens that went
-    through the model. tokens_cached: prompt tokens taken from a cache instead.
+    time_to_first_token (TTFT): from the call to its first token, waiting included. time_per_output_token (TPOT):
+    average over the tokens after the first; None for a single token. tokens_computed: prompt, output and drafted
+    tokens that went through the model, those run again after a preemption included. tokens_cached: tokens taken from
+    the KV cache of another request instead. drafted, accepted: speculated tokens. preemptions: times it lost its
+    memory to others.
     """
 
     time_to_first_token: float
@@ -34,11 +44,12 @@ class RequestMetrics:
     tokens_cached: int = 0
     drafted: int = 0
     accepted: int = 0
+    preemptions: int = 0
 
 
 @dataclass(frozen=True)
 class CompletionOutput:
-    """One continuation. ``finish_reason``: "stop" (end of text, stop text) or "length"."""
+    """One continuation. ``finish_reason``: "stop" (end of text, stop text), "length" or "abort"."""
 
     index: int
     text: str
@@ -57,21 +68,20 @@ class RequestOutput:
     metrics: RequestMetrics
 
 
-@dataclass
-class _Request:
-    """A row being generated, its text so far, and the clock."""
+@dataclass(eq=False)
+class TextRequest(Request):
+    """A request that follows its own text, and the clock."""
 
-    row: Row
-    detokenizer: Detokenizer
+    detokenizer: Detokenizer = field(kw_only=True)
     text: str = ""
     times: list[float] = field(default_factory=list)
 
     def follow(self) -> str | None:
-        """Take in the row's newest token; "stop" when a stop text has appeared (the text ends before it)."""
+        """Take in the newest token; "stop" when a stop text has appeared (the text ends before it)."""
         self.times.append(time.perf_counter())
-        searched = max(0, len(self.text) - max(map(len, self.row.params.stop), default=0))
-        self.text += self.detokenizer.add(self.row.output[-1], final=self.row.finish_reason is not None)
-        found = [at for stop in self.row.params.stop if (at := self.text.find(stop, searched)) >= 0]
+        searched = max(0, len(self.text) - max(map(len, self.params.stop), default=0))
+        self.text += self.detokenizer.add(self.output[-1], final=self.finish_reason is not None)
+        found = [at for stop in self.params.stop if (at := self.text.find(stop, searched)) >= 0]
         if found:
             self.text = self.text[: min(found)]
         return "stop" if found else None
@@ -79,43 +89,69 @@ class _Request:
     @property
     def settled(self) -> str:
         """The text that no stop text can take back any more."""
-        if self.row.finish_reason is not None:
+        if self.finish_reason is not None:
             return self.text
         held = max(
-            (n for stop in self.row.params.stop for n in range(1, len(stop)) if self.text.endswith(stop[:n])),
+            (n for stop in self.params.stop for n in range(1, len(stop)) if self.text.endswith(stop[:n])),
             default=0,
         )
         return self.text[: len(self.text) - held]
 
 
 class LLM:
-    """A model, its tokenizer and the loop that runs them.
+    """A model, its tokenizer and the engine that runs them.
 
     >>> llm = LLM("pico")
     >>> llm.generate(["def fib(n):"], SamplingParams(temperature=0, max_tokens=32))[0].outputs[0].text
 
     model: a shipped name, a folder in Hugging Face format, or "org/name" from the hub.
-    dtype: "float32" (default), "bfloat16" or "float16". seed: makes requests without a seed of their own
-    repeatable. max_num_seqs: rows that run together. use_cache=False re-runs everything at every step.
+    dtype: "float32" (default), "bfloat16" or "float16". quantization: of the weights, "int8", "int4", "nf4" …
+    speculative_model: a draft model by name or folder, or "ngram"; num_speculative_tokens: drafted at a time, at most.
+    max_num_seqs, max_num_batched_tokens: requests, and tokens, of one step at most.
+    block_size, num_kv_blocks: tokens of a KV block, and how many blocks there are (default: for 1 GiB, but at least one
+    full context and no more than can be used). kv_cache_dtype: None (as dtype), "int8" or "int4".
+    enable_prefix_caching: reuse the keys and values of prompts that begin alike.
+    compiled: run through C++ made on this machine, where it has a compiler. use_cache=False re-runs everything at
+    every step. seed: makes requests without a seed of their own repeatable.
     """
 
     def __init__(
         self,
         model: str | Path = "pico",
+        *,
         dtype: str | None = None,
+        quantization: str | None = None,
+        speculative_model: str | Path | None = None,
+        num_speculative_tokens: int = 4,
+        max_num_seqs: int = 32,
+        max_num_batched_tokens: int = 2048,
+        block_size: int = 16,
+        num_kv_blocks: int | None = None,
+        kv_cache_dtype: str | None = None,
+        enable_prefix_caching: bool = True,
+        scheduling_policy: str = "fcfs",
+        compiled: bool = False,
         device: str = "cpu",
         seed: int = 0,
-        max_num_seqs: int = 32,
         use_cache: bool = True,
     ):
-        if not is_whole(max_num_seqs, least=1):
-            raise BadParameter(
-                f"max_num_seqs={max_num_seqs!r} has no meaning; it must be 1 or more, and whole."
-            )
-        self.model = load_model(model, dtype, device)
-        self.tokenizer = load_tokenizer(model, self.model.config.vocab_size)
+        self.model = _load(model, dtype, device, quantization, compiled)
+        config = self.model.config
+        self.tokenizer: Tokenizer = load_tokenizer(model, config.vocab_size)
         self.seed, self.max_num_seqs, self.use_cache = seed, max_num_seqs, use_cache
         self._served = 0
+        pool = BlockPool(1, block_size)  # refuses a block size that has no meaning
+        cache = PagedCache(config, 1, block_size, self.model.dtype, device, kv_cache_dtype)
+        if num_kv_blocks is None:
+            context = pool.blocks_for(config.max_position_embeddings)
+            num_kv_blocks = min(max(context, KV_BYTES // cache.nbytes), context * max(1, max_num_seqs))
+        pool = BlockPool(num_kv_blocks, block_size, enable_prefix_caching)
+        cache = PagedCache(config, num_kv_blocks, block_size, self.model.dtype, device, kv_cache_dtype)
+        scheduler = Scheduler(
+            pool, max_num_seqs, max_num_batched_tokens, scheduling_policy, config.max_position_embeddings
+        )
+        speculator = self._speculator(speculative_model, num_speculative_tokens, pool, dtype, compiled)
+        self.batcher = ContinuousBatcher(self.model, cache, scheduler, speculator)
 
     def generate(
         self,
@@ -135,18 +171,15 @@ class LLM:
             )
         encoded = [self._encode(text) for text in texts]  # all of them, before any work is done
         groups = [self._requests(ids, p) for ids, p in zip(encoded, wanted, strict=True)]
-        requests = [request for group in groups for request in group]
         start = time.perf_counter()
-        bar = _progress(len(requests)) if use_tqdm else None
-        for first in range(0, len(requests), self.max_num_seqs):
-            for _ in self._run(requests[first : first + self.max_num_seqs]):
-                pass
+        bar = _progress(len(groups)) if use_tqdm else None
+        for _ in self._serve([request for group in groups for request in group]):
             if bar:
-                bar.update(min(self.max_num_seqs, len(requests) - first))
+                bar.update(sum(all(r.finish_reason for r in group) for group in groups) - bar.n)
         if bar:
             bar.close()
         return [
-            _output(text if isinstance(text, str) else None, group, start, self.use_cache)
+            _output(text if isinstance(text, str) else None, group, start)
             for text, group in zip(texts, groups, strict=True)
         ]
 
@@ -160,9 +193,9 @@ class LLM:
             raise BadParameter("stream continues one prompt; call it once for each, or use generate.")
         return self._pieces(self._requests(self._encode(texts[0]), params or SamplingParams())[0])
 
-    def _pieces(self, request: _Request) -> Iterator[str]:
+    def _pieces(self, request: TextRequest) -> Iterator[str]:
         sent = 0
-        for _ in self._run([request]):
+        for _ in self._serve([request]):
             text = request.settled
             if len(text) > sent:
                 yield text[sent:]
@@ -190,21 +223,77 @@ class LLM:
         check_prompt(self.model, ids)
         return ids
 
-    def _requests(self, ids: list[int], params: SamplingParams) -> list[_Request]:
+    def _requests(self, ids: list[int], params: SamplingParams) -> list[TextRequest]:
         if not isinstance(params, SamplingParams):
             raise BadParameter(f"params must be SamplingParams, not a {type(params).__name__}.")
-        requests: list[_Request] = []
+        requests: list[TextRequest] = []
         for _ in range(params.n):
             # Each request has a stream of random numbers of its own, so that its neighbours change nothing.
             seed = self.seed + self._served if params.seed is None else params.seed + len(requests)
             self._served += params.seed is None
-            requests.append(_Request(Row(list(ids), replace(params, seed=seed)), Detokenizer(self.tokenizer)))
+            requests.append(
+                TextRequest(
+                    list(ids),
+                    replace(params, seed=seed),
+                    leader=requests[0] if requests else None,
+                    detokenizer=Detokenizer(self.tokenizer),
+                )
+            )
         return requests
 
-    def _run(self, requests: Sequence[_Request]) -> Iterator[list[Row]]:
-        by_row = {id(request.row): request for request in requests}
-        rows = [request.row for request in requests]
-        return run(self.model, rows, self.use_cache, on_token=lambda row: by_row[id(row)].follow())
+    def _serve(self, requests: Sequence[TextRequest]) -> Iterator[None]:
+        """Run requests to their ends, one step at a time; left early, by an error or by Ctrl-C, they hold nothing."""
+        if not self.use_cache:
+            for first in range(0, len(requests), self.max_num_seqs):
+                for _ in run(
+                    self.model, requests[first : first + self.max_num_seqs], False, TextRequest.follow
+                ):
+                    yield
+            return
+        try:
+            for request in requests:
+                self.batcher.add(request)
+            while any(request.finish_reason is None for request in requests):
+                # Other calls' requests (an open stream, say) are in the same steps, and follow their own texts.
+                self.batcher.step(
+                    lambda request: request.follow() if isinstance(request, TextRequest) else None
+                )
+                yield
+        finally:
+            for request in requests:
+                if request.finish_reason is None:
+                    self.batcher.abort(request)
+
+    def _speculator(
+        self, model: str | Path | None, lookahead: int, pool: BlockPool, dtype: str | None, compiled: bool
+    ) -> Speculator | None:
+        if model is None:
+            return None
+        from .speculative import DraftModelSpeculator, NgramSpeculator
+
+        if model == "ngram":
+            return NgramSpeculator(lookahead)
+        draft = _load(model, dtype, self.model.device, None, compiled)
+        return DraftModelSpeculator(draft, pool.num_blocks, pool.block_size, lookahead)
+
+
+def _load(
+    name: str | Path,
+    dtype: str | None,
+    device: str | torch.device,
+    quantization: str | None,
+    compiled: bool,
+):
+    model = load_model(name, dtype, device)
+    if quantization is not None:
+        from .quantize import quantize_model
+
+        model = quantize_model(model, quantization)
+    if compiled:
+        from .compiled import compile_model
+
+        model = compile_model(model)
+    return model
 
 
 def _progress(total: int):
@@ -213,20 +302,27 @@ def _progress(total: int):
     return tqdm(total=total, desc="Generating", unit="prompt")
 
 
-def _output(prompt: str | None, group: Sequence[_Request], start: float, cached: bool) -> RequestOutput:
-    outputs, times = [], []
-    computed = 0
+def _output(prompt: str | None, group: Sequence[TextRequest], start: float) -> RequestOutput:
+    outputs = []
     for index, request in enumerate(group):
-        row = request.row
         # As in vLLM: the chosen token first, wherever it ranks, then the top ones.
         tops = [
-            {c.token: c.logprob, **c.top} for c in row.choices if c.logprob is not None and c.top is not None
+            {c.token: c.logprob, **c.top}
+            for c in request.choices
+            if c.logprob is not None and c.top is not None
         ]
-        outputs.append(CompletionOutput(index, request.text, row.output, row.finish_reason, tops or None))
-        times.append(request.times)
-        p, n = len(row.prompt), len(row.output)
-        computed += p + n - 1 if cached else sum(range(p, p + n))
+        outputs.append(
+            CompletionOutput(index, request.text, request.output, request.finish_reason, tops or None)
+        )
+    times = [request.times for request in group]
     first = min(t[0] for t in times)
     gaps = [(t[-1] - t[0]) / (len(t) - 1) for t in times if len(t) > 1]
-    metrics = RequestMetrics(first - start, sum(gaps) / len(gaps) if gaps else None, computed)
-    return RequestOutput(prompt, group[0].row.prompt, outputs, metrics)
+    metrics = RequestMetrics(
+        first - start,
+        sum(gaps) / len(gaps) if gaps else None,
+        *(
+            sum(getattr(request, name) for request in group)
+            for name in ("processed", "cached", "drafted", "accepted", "preemptions")
+        ),
+    )
+    return RequestOutput(prompt, group[0].prompt, outputs, metrics)

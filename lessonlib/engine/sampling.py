@@ -83,6 +83,11 @@ class SamplingParams:
         return self.temperature == 0
 
     @property
+    def takes_likeliest(self) -> bool:
+        """Is the next token simply the likeliest of the raw logits, with nothing else to report?"""
+        return self.greedy and not self.penalized and self.logprobs is None
+
+    @property
     def penalized(self) -> bool:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 

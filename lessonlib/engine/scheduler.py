@@ -27,7 +27,8 @@ class Request(Row):
 
     priority: lower runs earlier (as in vLLM). salt: requests share prefixes only with the same one. leader: the request
     whose prompt this one repeats (``n`` > 1): it is computed once. lookahead: drafted tokens wanted next time.
-    draft_computed: like ``computed``, in the cache of the draft model. cached, drafted, accepted: tokens, for metrics.
+    draft_computed: like ``computed``, in the cache of the draft model. cached, drafted, accepted (tokens) and
+    preemptions are counted for its metrics.
     """
 
     priority: int = 0
@@ -156,6 +157,7 @@ class Scheduler:
         """The slot's tokens went through the model, and the last ``rejected`` of its drafts did not stand."""
         request = slot.request
         request.computed = slot.start + slot.count - rejected
+        request.processed += slot.count
         size = self.pool.block_size
         if self.pool.enable_prefix_caching:
             named, full = len(request.names), request.computed // size

@@ -2,7 +2,8 @@
 
 Three sources: the standard library, its test suites, and the pinned, permissively licensed packages the course
 installs (named in ``packages.txt``). Thirty standard-library modules (``held_out.txt``) are kept for
-evaluation, and whatever resembles them is kept out of training.
+evaluation, and whatever resembles them is kept out of training. So are files under other licences than their
+package's (``licences``), and files that say little that an earlier one has not said.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .licences import is_permissive
+
 HERE = Path(__file__).parent
 MAX_FILE_BYTES = 300_000
 # Tables and generated data teach a code model nothing.
@@ -24,6 +27,7 @@ SKIPPED = re.compile(
 LETTERS = string.ascii_letters.encode()
 TEST_PARTS = {"test", "tests", "testing", "idle_test", "_testing"}
 OVERLAP = 0.2  # a file sharing more than this of its long lines with a held-out module is dropped
+REPEATED = 0.5  # and one sharing more than this of them with all the files before it says nothing new
 LONG_LINE = 25
 
 
@@ -43,7 +47,7 @@ def named_in(file: str) -> list[str]:
 
 
 def collect(stdlib: Path | None = None, packages: Path | None = None) -> list[Document]:
-    """All documents in a reproducible order (by source, then path), duplicates and look-alikes removed.
+    """All documents in a reproducible order (by source, then path); see ``_clean`` for those left out.
 
     stdlib, packages: folders to read from; by default those of the running interpreter.
     """
@@ -117,17 +121,20 @@ def long_lines(text: str) -> set[str]:
 
 
 def _clean(documents: list[Document], held_out: list[Document]) -> Iterator[Document]:
-    seen: set[str] = set()
+    """Leave out foreign licences, look-alikes of what is held out, and near-copies, in one pass.
+
+    Near-copies are judged by lines, not by pairs of files: the time is linear in the size of the corpus, and a
+    file pieced together from several others counts as the copy that it is.
+    """
     kept_back = [long_lines(d.text) for d in held_out]
     all_kept_back = set().union(*kept_back)
+    known: set[str] = set()
     for d in documents:
-        key = hashlib.sha256(d.text.encode()).hexdigest()
-        if key in seen:
+        own = long_lines(d.text)
+        shared = own & all_kept_back
+        if any(len(shared & lines) > OVERLAP * min(len(lines), len(own)) for lines in kept_back if shared):
             continue
-        seen.add(key)
-        shared = long_lines(d.text) & all_kept_back
-        if shared and any(
-            len(shared & lines) > OVERLAP * min(len(lines), len(long_lines(d.text))) for lines in kept_back
-        ):
+        if len(own & known) > REPEATED * len(own) or not is_permissive(d.text):
             continue
+        known |= own
         yield d
