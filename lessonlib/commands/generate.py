@@ -31,6 +31,14 @@ def generate(
     chat: Annotated[
         bool, typer.Option(help="Ask the prompt as a question in the model's chat format.")
     ] = False,
+    dtype: Annotated[str, typer.Option(help="Number format: float32, bfloat16 or float16.")] = "float32",
+    quantization: Annotated[
+        str | None, typer.Option(help="Store the weights in fewer bits: int8, int4, nf4, q8_0, q4_0.")
+    ] = None,
+    speculative_model: Annotated[
+        str | None, typer.Option(help="Draft tokens with this model (pico-draft), or with ngram.")
+    ] = None,
+    compiled: Annotated[bool, typer.Option(help="Run through C++ compiled on this machine.")] = False,
 ) -> None:
     """Continue PROMPT with MODEL.
 
@@ -46,7 +54,13 @@ def generate(
     params = SamplingParams(
         temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens, seed=seed
     )
-    llm = LLM(model)
+    llm = LLM(
+        model,
+        dtype=dtype,
+        quantization=quantization,
+        speculative_model=speculative_model,
+        compiled=compiled,
+    )
     start = time.perf_counter()
     pieces = _streamed(llm, prompt, params, chat) if stream else _at_once(llm, prompt, params, chat)
 

@@ -7,12 +7,13 @@ for all the requests in it, and returns those that got a token.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from .config import is_whole
+from .errors import BadParameter
 from .generate import advance, run
 from .model import Transformer
 from .paged_cache import PagedCache, Span
@@ -32,8 +33,13 @@ class Speculator(Protocol):
         """Drafts for each slot: ``slot.drafts`` tokens or fewer. ``copies``: blocks copied since the last call."""
         ...
 
-    def verify(self, request: Request, drafts: Sequence[int], logits: Tensor) -> list[Choice]:
-        """The tokens that stand, from target logits (len(drafts) + 1, vocab): accepted drafts, then one of its own."""
+    def verify(
+        self, request: Request, drafts: Sequence[int], logits: Tensor, likeliest: Sequence[int]
+    ) -> list[Choice]:
+        """The tokens that stand: accepted drafts, then one of the target's own.
+
+        From the target's logits (len(drafts) + 1, vocab), and the likeliest token of each row.
+        """
         ...
 
 
@@ -69,8 +75,15 @@ class ContinuousBatcher:
         """One forward pass over everything that is to run now; returns the requests that got tokens.
 
         ``on_token`` sees a request after each new token and may end it by returning a reason. After an exception,
-        Ctrl-C included, the requests can go on or be aborted: what was not counted as computed runs again.
+        Ctrl-C included, the requests can go on or be aborted: nothing is lost but the time to run their tokens again.
         """
+        try:
+            return self._step(on_token)
+        except BaseException:
+            self.scheduler.recover()
+            raise
+
+    def _step(self, on_token: OnToken | None) -> list[Request]:
         slots = self.scheduler.schedule()
         if not slots:
             return []
@@ -95,8 +108,11 @@ class ContinuousBatcher:
                 last = first + len(guess) + 1
                 choices = self._choose(slot.request, guess, logits[first:last], likeliest[first:last])
                 stood = self._append(slot.request, choices, on_token)
+                slot.request.drafted += len(guess)
+                slot.request.accepted += min(stood, len(choices) - 1)  # the last choice is the target's own
                 first = last
-                served.append(slot.request)
+                if stood:
+                    served.append(slot.request)
             # All that stood but the last are drafts, whose keys and values are right; behind them, rewind.
             self.scheduler.complete(slot, rejected=len(guess) - max(0, stood - 1))
             if slot.request.finish_reason is not None:
@@ -121,19 +137,18 @@ class ContinuousBatcher:
     def _choose(
         self, request: Request, drafts: Sequence[int], logits: Tensor, likeliest: Sequence[int]
     ) -> list[Choice]:
+        if drafts:
+            assert self.speculator is not None
+            return self.speculator.verify(request, drafts, logits, likeliest)
         if request.params.takes_likeliest:
-            agreed = sum(
-                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(drafts, likeliest, strict=False))
-            )
-            return [Choice(token) for token in likeliest[: agreed + 1]]
-        if not drafts:
-            return [choose(logits[0], request.params, request.generator, request.prompt, request.output)]
-        assert self.speculator is not None
-        return self.speculator.verify(request, drafts, logits)
+            return [Choice(likeliest[0])]
+        return [choose(logits[0], request.params, request.generator, request.prompt, request.output)]
 
     def _append(self, request: Request, choices: Sequence[Choice], on_token: OnToken | None) -> int:
         """Give a request its tokens; returns how many it took: what was drafted behind its end is void."""
         config = self.model.config
+        if request.finish_reason is not None:  # aborted by the on_token of another one
+            return 0
         for taken, choice in enumerate(choices, start=1):
             advance(request, choice, config.eos_token_ids, config.max_position_embeddings)
             if on_token is not None:
@@ -150,10 +165,12 @@ class StaticBatcher:
     """
 
     def __init__(self, model: Transformer, batch_size: int = 8):
+        if not is_whole(batch_size, least=1):
+            raise BadParameter(f"batch_size={batch_size!r} has no meaning; it must be 1 or more, and whole.")
         self.model, self.batch_size = model, batch_size
         self.waiting: list[Request] = []
         self.running: list[Request] = []
-        self._steps: Iterator[list[Request]] = iter(())
+        self._steps: Iterator[list[Request]] | None = None
 
     @property
     def unfinished(self) -> int:
@@ -172,8 +189,18 @@ class StaticBatcher:
             self.waiting.remove(request)
 
     def step(self, on_token: OnToken | None = None) -> list[Request]:
-        """One forward pass over the whole batch; returns the requests that got a token."""
+        """One forward pass over the whole batch; returns the requests that got a token.
+
+        After an exception, Ctrl-C included, the next step runs the batch again from what it has.
+        """
         if not any(request.finish_reason is None for request in self.running):
             self.running, self.waiting = self.waiting[: self.batch_size], self.waiting[self.batch_size :]
-            self._steps = run(self.model, self.running, on_token=on_token)
-        return next(self._steps, [])
+            self._steps = None
+        if self._steps is None:
+            rows = [request for request in self.running if request.finish_reason is None]
+            self._steps = run(self.model, rows, on_token=on_token)
+        try:
+            return next(self._steps, [])
+        except BaseException:
+            self._steps = None
+            raise

@@ -44,10 +44,7 @@ class BlockPool:
                 raise BadParameter(f"{name}={value!r} has no meaning; it must be 1 or more, and whole.")
         self.num_blocks, self.block_size = num_blocks, block_size
         self.enable_prefix_caching = enable_prefix_caching
-        self.references = [0] * num_blocks
-        self._free = OrderedDict.fromkeys(range(num_blocks))  # in the order in which they will be taken
-        self._names: list[bytes | None] = [None] * num_blocks
-        self._named: dict[bytes, int] = {}
+        self.reset()
 
     @property
     def free(self) -> int:
@@ -125,9 +122,11 @@ class BlockPool:
         table.clear()
 
     def reset(self) -> None:
-        """Forget every name, so that nothing is shared with what came before."""
-        for block in range(self.num_blocks):
-            self._forget(block)
+        """Be as good as new: every block is free and nameless, and the tables made before mean nothing."""
+        self.references = [0] * self.num_blocks
+        self._free = OrderedDict.fromkeys(range(self.num_blocks))  # in the order in which they will be taken
+        self._names: list[bytes | None] = [None] * self.num_blocks
+        self._named: dict[bytes, int] = {}
 
     def _forget(self, block: int) -> None:
         name = self._names[block]

@@ -20,7 +20,7 @@ from .prompts import as_ids, as_prompts, check_prompt
 from .sampling import GREEDY, Choice, SamplingParams, choose
 
 
-@dataclass
+@dataclass(eq=False)  # itself and no other: two rows with the same prompt are two rows
 class Row:
     """One growing row: its prompt, what it has produced so far, and why it stopped ("stop" | "length").
 
@@ -79,7 +79,7 @@ def run(
     if use_cache:
         longest = max(len(row.prompt) + row.params.max_tokens for row in rows)
         cache = DenseCache(model.config, len(rows), min(longest, context), model.dtype, model.device)
-    pending = [row.prompt for row in rows]  # the tokens of each row that the cache does not hold yet
+    pending = [row.ids for row in rows]  # the tokens of each row that the cache does not hold yet
     while any(row.finish_reason is None for row in rows):
         lengths = [len(tokens) for tokens in pending]
         logits = model(pad(pending, model.device), cache=cache, lengths=lengths, last_only=True).logits

@@ -81,7 +81,7 @@ class KVStore:
             raise BadParameter(
                 f"A KV cache cannot be quantized as {quantization!r}; choose 'int8', 'int4' or None."
             )
-        self.dtype, self.quantization = dtype, quantization
+        self.head_dim, self.dtype, self.quantization = head_dim, dtype, quantization
         sample = self._encode(torch.zeros(1, head_dim, dtype=dtype))
         # Tensors that can be written inside and outside of inference mode, wherever the cache was made.
         with torch.inference_mode(False):
@@ -131,7 +131,8 @@ class KVStore:
             return parts[0]
         from .quantize.kv import dequantize_kv
 
-        return dequantize_kv(*parts, dtype=self.dtype)
+        codes, scales = parts
+        return dequantize_kv(codes, scales, self.head_dim, self.dtype)
 
 
 class NoCache:

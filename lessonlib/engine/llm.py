@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,8 @@ class LLM:
 
     def _pieces(self, request: TextRequest) -> Iterator[str]:
         sent = 0
-        for _ in self._serve([request]):
+        # Once more at the end: the last steps may have been run by another call.
+        for _ in chain(self._serve([request]), (None,)):
             text = request.settled
             if len(text) > sent:
                 yield text[sent:]
@@ -234,7 +236,8 @@ class LLM:
             requests.append(
                 TextRequest(
                     list(ids),
-                    replace(params, seed=seed),
+                    params,
+                    generator=torch.Generator("cpu").manual_seed(int(seed) % 2**64),
                     leader=requests[0] if requests else None,
                     detokenizer=Detokenizer(self.tokenizer),
                 )
@@ -274,7 +277,7 @@ class LLM:
         if model == "ngram":
             return NgramSpeculator(lookahead)
         draft = _load(model, dtype, self.model.device, None, compiled)
-        return DraftModelSpeculator(draft, pool.num_blocks, pool.block_size, lookahead)
+        return DraftModelSpeculator(draft, self.model, pool.num_blocks, pool.block_size, lookahead)
 
 
 def _load(

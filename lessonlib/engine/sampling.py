@@ -145,16 +145,20 @@ def distribution(logits: Tensor, params: SamplingParams) -> Tensor:
     return logits.softmax(-1)
 
 
+def uniform(generator: torch.Generator | None = None) -> float:
+    """One random number, from 0 to before 1."""
+    place = "cpu" if generator is None else generator.device  # whatever torch's default device may be
+    return torch.rand((), dtype=torch.float64, generator=generator, device=place).item()
+
+
 def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> int:
     """One token id from probabilities (vocab,), by inverting their cumulative sum at one uniform number.
 
     One number a token: the result depends on the generator and these probabilities, not on the batch.
     """
     cumulative = probabilities.double().cumsum(-1)
-    place = "cpu" if generator is None else generator.device  # whatever torch's default device may be
-    u = torch.rand((), dtype=torch.float64, generator=generator, device=place) * cumulative[-1].item()
-    token = torch.searchsorted(cumulative, u.to(cumulative.device), right=True).clamp_max(len(cumulative) - 1)
-    return int(token)
+    u = uniform(generator) * cumulative[-1].item()
+    return min(int(torch.searchsorted(cumulative, u, right=True)), len(cumulative) - 1)
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,15 @@ class Choice:
     token: int
     logprob: float | None = None
     top: dict[int, float] | None = None
+
+
+def report(token: int, logits: Tensor, params: SamplingParams) -> Choice:
+    """A token chosen from these raw logits (vocab,), with the log-probabilities that were asked for."""
+    if params.logprobs is None:
+        return Choice(token)
+    logprobs = logits.float().log_softmax(-1)
+    values, ids = logprobs.topk(min(params.logprobs, len(logprobs)))
+    return Choice(token, float(logprobs[token]), dict(zip(ids.tolist(), values.tolist(), strict=True)))
 
 
 def choose(
@@ -176,8 +189,4 @@ def choose(
     """The next token of one sequence from its raw logits (vocab,)."""
     shaped = penalize(logits, params, prompt, output) if params.penalized else logits
     token = int(shaped.argmax()) if params.greedy else draw(distribution(shaped, params), generator)
-    if params.logprobs is None:
-        return Choice(token)
-    logprobs = logits.float().log_softmax(-1)
-    values, ids = logprobs.topk(min(params.logprobs, len(logprobs)))
-    return Choice(token, float(logprobs[token]), dict(zip(ids.tolist(), values.tolist(), strict=True)))
+    return report(token, logits, params)

@@ -116,7 +116,7 @@ class Scheduler:
         """Queue a request. Raises CacheFull when it could not finish even with the whole pool to itself."""
         longest = len(request.prompt) + request.params.max_tokens - 1  # the last token chosen is never run
         if self.context is not None:
-            longest = min(longest, self.context - 1)
+            longest = max(len(request.prompt), min(longest, self.context - 1))
         if self.pool.blocks_for(longest) > self.pool.num_blocks:
             raise CacheFull(
                 f"This request can grow to {longest} tokens, and the whole KV cache holds "
@@ -156,8 +156,10 @@ class Scheduler:
     def complete(self, slot: Slot, rejected: int = 0) -> None:
         """The slot's tokens went through the model, and the last ``rejected`` of its drafts did not stand."""
         request = slot.request
-        request.computed = slot.start + slot.count - rejected
         request.processed += slot.count
+        if request.finish_reason == "abort":  # while the step ran: it holds no block any more
+            return
+        request.computed = slot.start + slot.count - rejected
         size = self.pool.block_size
         if self.pool.enable_prefix_caching:
             named, full = len(request.names), request.computed // size
@@ -171,14 +173,26 @@ class Scheduler:
         for queue in (self.running, self.waiting):
             if request in queue:
                 queue.remove(request)
+                break
         self.pool.release(request.table)
-        request.computed = 0
+        request.computed = request.draft_computed = 0
 
     def abort(self, request: Request) -> None:
         """End a request that nobody wants any more."""
         if request.finish_reason is None:
             request.finish_reason = "abort"
         self.retire(request)
+
+    def recover(self) -> None:
+        """After an exception in the middle of a step: nothing is believed, every unfinished request runs again."""
+        everyone = {id(request): request for request in (*self.running, *self.waiting)}
+        self.running, self.waiting, self.copies = [], [], []
+        self.pool.reset()
+        for request in everyone.values():
+            request.table = []
+            request.computed = request.draft_computed = 0
+            if request.finish_reason is None:
+                self._queue(request)
 
     def _queue(self, request: Request) -> None:
         bisect.insort(self.waiting, request, key=lambda other: other.rank)
@@ -204,12 +218,12 @@ class Scheduler:
 
     def _preempt(self, request: Request) -> None:
         """Take the blocks away; later, all its known tokens run again (or are still found in the prefix cache)."""
+        self._queue(request)  # first: an exception may come at any moment, and nobody may be in neither queue
         self.running.remove(request)
         self.pool.release(request.table)
         request.computed = request.draft_computed = 0
         request.preemptions += 1
         self.preemptions += 1
-        self._queue(request)
 
     def _admit(self, budget: int) -> list[Slot]:
         slots = []
@@ -225,8 +239,8 @@ class Scheduler:
                 begun = self._begin(request)
             if not begun:
                 break  # the next one may be smaller, but would then overtake for ever
-            self.waiting.remove(request)
             bisect.insort(self.running, request, key=lambda other: other.rank)
+            self.waiting.remove(request)
             count = min(request.known - request.computed, budget)
             slots.append(Slot(request, request.computed, count, 0))
             budget -= count
@@ -258,5 +272,6 @@ class Scheduler:
         if pair := self.pool.own(request.table, last // self.pool.block_size):
             self.copies.append(pair)
         request.computed = last
+        request.draft_computed = min(leader.draft_computed, last)
         request.cached += last
         return True

@@ -6,6 +6,9 @@ by the code that serves the model. Only the forward pass is replaced, by a formu
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -126,17 +129,17 @@ def replay(trace: Sequence[Arrival], scheduler: Scheduler, cost: StepCost | None
     """Run a trace through a (fresh) scheduler. Raises CacheFull for a request that never fits."""
     cost = cost or StepCost()
     requests = _requests(trace)
-    order = sorted(range(len(trace)), key=lambda i: trace[i].time)
+    order = deque(sorted(range(len(trace)), key=lambda i: trace[i].time))
     places = {id(request): i for i, request in enumerate(requests)}
     timeline = Timeline(trace, scheduler.max_num_seqs, [[] for _ in trace])
     pool = scheduler.pool
-    clock = 0.0
+    clock = -math.inf
     while order or scheduler.unfinished:
         if not scheduler.unfinished:
             clock = max(clock, trace[order[0]].time)
         while order and trace[order[0]].time <= clock:
-            scheduler.add(requests[order.pop(0)])
-        before = [request.preemptions for request in requests]
+            scheduler.add(requests[order.popleft()])
+        running = [(request, request.preemptions) for request in scheduler.running]
         slots = scheduler.schedule()
         computed = sum(slot.count for slot in slots)
         end = clock + cost(computed, sum(slot.start + slot.count for slot in slots))
@@ -148,7 +151,7 @@ def replay(trace: Sequence[Arrival], scheduler: Scheduler, cost: StepCost | None
                 computed,
                 len(scheduler.waiting),
                 pool.num_blocks - pool.free,
-                tuple(i for i, request in enumerate(requests) if request.preemptions > before[i]),
+                tuple(places[id(request)] for request, before in running if request.preemptions > before),
             )
         )
         for slot in slots:
@@ -171,17 +174,18 @@ def replay_static(trace: Sequence[Arrival], batch_size: int, cost: StepCost | No
     prompts = [len(request.prompt) for request in _requests(trace)]
     order = sorted(range(len(trace)), key=lambda i: trace[i].time)
     timeline = Timeline(trace, batch_size, [[] for _ in trace])
-    clock = 0.0
-    while order:
-        clock = max(clock, trace[order[0]].time)
-        batch = [i for i in order if trace[i].time <= clock][:batch_size]
-        order = order[len(batch) :]
+    times = [trace[i].time for i in order]
+    clock, first = -math.inf, 0
+    while first < len(order):
+        clock = max(clock, times[first])
+        until = bisect_right(times, clock, first, min(first + batch_size, len(order)))
+        batch, first = order[first:until], until
         longest = max(prompts[i] for i in batch)
         for step in range(max(trace[i].output for i in batch)):
             active = [i for i in batch if trace[i].output > step]
             width = 1 if step else longest
             end = clock + cost(len(batch) * width, len(batch) * (longest + step))
-            waiting = sum(trace[i].time <= clock for i in order)
+            waiting = bisect_right(times, clock, first) - first
             ran = tuple((i, 1 if step else prompts[i]) for i in active)
             timeline.steps.append(Step(clock, end, ran, len(batch) * width, waiting))
             for i in active:

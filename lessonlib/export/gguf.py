@@ -14,16 +14,18 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from gguf import GGMLQuantizationType as Type
+from gguf import LlamaFileType as FileType
 from torch import Tensor
 
 from lessonlib.engine import ModelConfig, Tokenizer, Transformer, load_config, load_model, load_tokenizer
 from lessonlib.engine.checkpoint import read_json, resolve
 from lessonlib.engine.errors import BadParameter, TokenizerMismatch
 from lessonlib.engine.model import rope_frequencies
+from lessonlib.engine.quantize.gguf_blocks import quantize_q4_0, quantize_q8_0
 
-from . import FORMATS, Exported
+from . import FORMATS, Exported, check_range
 
-Type, FileType = gguf.GGMLQuantizationType, gguf.LlamaFileType
 TYPES = {
     "f32": (Type.F32, FileType.ALL_F32),
     "f16": (Type.F16, FileType.MOSTLY_F16),
@@ -69,8 +71,12 @@ def export_gguf(name: str | Path, output: str | Path, quantization: str | None =
     stored_dtype = str(stored.get("dtype") or stored.get("torch_dtype"))
     chosen = (quantization or STORED.get(stored_dtype, "f32")).lower()
     if chosen not in TYPES:
-        raise BadParameter(f"GGUF {quantization!r} is not offered; choose one of {', '.join(FORMATS['gguf'])}.")
+        raise BadParameter(
+            f"GGUF {quantization!r} is not offered; choose one of {', '.join(FORMATS['gguf'])}."
+        )
     model = load_model(folder, stored_dtype if stored_dtype in STORED else None)
+    if chosen not in ("f32", "bf16"):  # the scales of blocks are float16, too
+        check_range(model.state_dict().values(), torch.float16)
 
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +94,7 @@ def export_gguf(name: str | Path, output: str | Path, quantization: str | None =
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for weight, kind in weights.values():  # converted one at a time: memory holds the model once
-            writer.write_tensor_data(gguf.quants.quantize(weight.float().numpy(), kind))
+            writer.write_tensor_data(_encode(weight, kind))
         writer.close()
         part.replace(output)
     finally:
@@ -209,8 +215,8 @@ def _pre_tokenizer(content: dict[str, Any]) -> str:
     if model["type"] != "BPE" or name is None or not plain or not merges:
         known = ", ".join(PRE_TOKENIZERS.values())
         raise TokenizerMismatch(
-            f"llama.cpp would split text differently from this tokenizer; only byte-level BPE with the rules of {known} "
-            "can be exported to GGUF, so use --to hf."
+            "llama.cpp would split text differently from this tokenizer; only byte-level BPE with the rules of "
+            f"{known} can be exported to GGUF, so use --to hf."
         )
     return name
 
@@ -261,6 +267,20 @@ def _format(name: str, weight: Tensor, wanted: Type) -> Type:
     if wanted is Type.Q4_0 and name in ("token_embd.weight", "output.weight"):
         wanted = Type.Q8_0
     return wanted if weight.shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0 else Type.F16
+
+
+def _encode(weight: Tensor, kind: Type) -> np.ndarray:
+    """A tensor's numbers or bytes in the format."""
+    match kind:
+        case Type.F32:
+            return weight.float().numpy()
+        case Type.F16:
+            return weight.half().numpy()
+        case Type.BF16:
+            return weight.bfloat16().contiguous().view(torch.uint8).numpy()
+        case Type.Q8_0:
+            return quantize_q8_0(weight).numpy()
+    return quantize_q4_0(weight).numpy()
 
 
 def _stored_as(shape: tuple[int, ...], kind: Type) -> tuple[tuple[int, ...], np.dtype]:

@@ -57,6 +57,17 @@ def test_the_prompt_is_echoed_and_continued(model: str, capsys: pytest.CaptureFi
     assert "tokens" in err and "seed" not in err
 
 
+def test_the_engine_s_other_ways_give_text_too(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    greedy = (model, "def f(x):", "--max-tokens", "12", "--temperature", "0")
+    plain, _ = generate(capsys, *greedy)
+    assert generate(capsys, *greedy, "--speculative-model", "ngram")[0] == plain
+    assert generate(capsys, *greedy, "--dtype", "bfloat16", "--quantization", "int8")[0].startswith(
+        "def f(x):"
+    )
+    assert cli.main(["generate", *greedy, "--quantization", "int3"]) == 1
+    assert "int8" in capsys.readouterr().err  # it names the ones that work
+
+
 def test_streaming_changes_nothing_but_the_waiting(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     asked = (model, "def f(", "--max-tokens", "12", "--seed", "5", "--top-k", "20")
     assert generate(capsys, *asked)[0] == generate(capsys, *asked, "--no-stream")[0]

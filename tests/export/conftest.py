@@ -12,6 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from benchmarks.worker import Worker
 from lessonlib.engine import save_model
+from lessonlib.engine.config import RopeScaling
 from tests.engine.conftest import random_model, tiny_config
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
@@ -19,7 +20,31 @@ HELD_OUT = ["base64.py", "heapq.py", "shlex.py", "weakref.py"]  # of lessonlib/z
 TEMPLATE = "{% for m in messages %}<|q|>{{ m['content'] }}<|a|>{% endfor %}"
 
 SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+# Everything a family can have that changes what is written: heads, biases, norms, RoPE, ties, padding, windows.
+FAMILIES = {
+    "llama": {},
+    "llama-untied-mqa": {"num_key_value_heads": 1, "tie_word_embeddings": False},
+    "llama-wide-heads": {"head_dim": 24},
+    "llama-bias": {"attention_bias": True, "output_bias": True, "mlp_bias": True},
+    "llama-rope-linear": {"rope_scaling": RopeScaling("linear", 4.0), "rope_theta": 500.0},
+    "llama-rope-llama3": {
+        "rope_scaling": RopeScaling("llama3", 8.0, 1.0, 4.0, original_max_position_embeddings=32),
+        "rope_theta": 1000.0,
+    },
+    "llama-more-ids-than-tokens": {"vocab_size": 416},
+    "mistral": {"family": "mistral", "rms_norm_eps": 1e-2},
+    "mistral-window": {"family": "mistral", "sliding_window": 80},
+    "qwen2": {"family": "qwen2", "attention_bias": True},
+    "qwen3": {"family": "qwen3", "qk_norm": True, "head_dim": 32},
+    "qwen3-untied": {"family": "qwen3", "qk_norm": True, "head_dim": 32, "tie_word_embeddings": False},
+}
+CODE = (
+    'def read(path):\n    """Say \'it\'s 2026\'."""\n\n\n'
+    "    x = [1234, 0x1F]\t # ünïcode ½ 日本語 😀\n    return  x  \n"
 )
 
 

@@ -9,33 +9,12 @@ import pytest
 import torch
 
 from benchmarks.worker import Ask, Worker
-from lessonlib.engine import Transformer, generate, load_model, load_tokenizer
-from lessonlib.engine.config import RopeScaling
+from lessonlib.engine import SamplingParams, Transformer, generate, load_model, load_tokenizer
 from lessonlib.export.gguf import export_gguf
 
-from .conftest import RULES, TEMPLATE, held_out, write_model
+from .conftest import CODE, FAMILIES, RULES, TEMPLATE, held_out, write_model
 
 pytestmark = pytest.mark.needs("llama.cpp")
-
-# Everything a family can have that changes what is written: heads, biases, norms, RoPE, ties, padding, windows.
-FAMILIES = {
-    "llama": {},
-    "llama-untied-mqa": {"num_key_value_heads": 1, "tie_word_embeddings": False},
-    "llama-wide-heads": {"head_dim": 24},
-    "llama-bias": {"attention_bias": True, "output_bias": True, "mlp_bias": True},
-    "llama-rope-linear": {"rope_scaling": RopeScaling("linear", 4.0), "rope_theta": 500.0},
-    "llama-rope-llama3": {
-        "rope_scaling": RopeScaling("llama3", 8.0, 1.0, 4.0, original_max_position_embeddings=32),
-        "rope_theta": 1000.0,
-    },
-    "llama-more-ids-than-tokens": {"vocab_size": 416},
-    "mistral": {"family": "mistral", "rms_norm_eps": 1e-2},
-    "mistral-window": {"family": "mistral", "sliding_window": 80},
-    "qwen2": {"family": "qwen2", "attention_bias": True},
-    "qwen3": {"family": "qwen3", "qk_norm": True, "head_dim": 32},
-    "qwen3-untied": {"family": "qwen3", "qk_norm": True, "head_dim": 32, "tie_word_embeddings": False},
-}
-CODE = 'def read(path):\n    """Say \'it\'s 2026\'."""\n\n\n    x = [1234, 0x1F]\t # ünïcode ½ 日本語 😀\n    return  x  \n'
 
 
 def logits(llama: Worker, key: str, ids: list[int], folder: Path) -> np.ndarray:
@@ -46,6 +25,11 @@ def logits(llama: Worker, key: str, ids: list[int], folder: Path) -> np.ndarray:
 @torch.inference_mode()
 def our_logits(model: Transformer, ids: list[int]) -> np.ndarray:
     return model(torch.tensor([ids])).logits[0].numpy()
+
+
+def greedy(model: Transformer, prompt: list[int], count: int) -> list[int]:
+    params = SamplingParams(temperature=0, ignore_eos=True)
+    return generate(model, prompt, count, params=params)[len(prompt) :]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -59,7 +43,7 @@ def test_f32_computes_what_we_compute(llama: Worker, tmp_path: Path, family: str
     assert np.abs(theirs - ours).max() < 2e-3 * np.abs(ours).max()
     (answer,) = llama.serve(family, [Ask(0.0, ids[:12], 32)])
     llama.call("unload", key=family)
-    assert answer.tokens == generate(model, ids[:12], 32)[12:]
+    assert answer.tokens == greedy(model, ids[:12], 32)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +61,7 @@ def test_pico_writes_the_same_code(llama: Worker, pico: Path) -> None:
     prompts = [tokenizer.encode(text)[:200] for text in held_out()[:2]]
     answers = llama.serve("f32", [Ask(0.0, prompt, 48) for prompt in prompts])
     for prompt, answer in zip(prompts, answers, strict=True):
-        assert answer.tokens == generate(model, prompt, 48)[len(prompt) :]
+        assert answer.tokens == greedy(model, prompt, 48)
 
 
 def test_the_smaller_the_format_the_larger_the_error(llama: Worker, pico: Path) -> None:
@@ -85,8 +69,7 @@ def test_the_smaller_the_format_the_larger_the_error(llama: Worker, pico: Path) 
     ids = tokenizer.encode(held_out()[0])[:300]
     ours = our_logits(model, ids)
     error = {
-        kind: np.abs(logits(llama, kind, ids, pico) - ours).mean()
-        for kind in ("f32", "f16", "q8_0", "q4_0")
+        kind: np.abs(logits(llama, kind, ids, pico) - ours).mean() for kind in ("f32", "f16", "q8_0", "q4_0")
     }
     assert error["f32"] < 1e-4
     # llama.cpp rounds the activations too, to 8 bits before an 8- or 4-bit matrix.
@@ -96,7 +79,16 @@ def test_the_smaller_the_format_the_larger_the_error(llama: Worker, pico: Path) 
 
 def test_pico_splits_text_as_we_do(llama: Worker, pico: Path) -> None:
     tokenizer = load_tokenizer("pico")
-    texts = [*held_out(), CODE, "", " ", "\n\n\n", "\u00a0\u3000 x", "<|im_start|>user\nhi<|im_end|>\n", "don't I'LL"]
+    texts = [
+        *held_out(),
+        CODE,
+        "",
+        " ",
+        "\n\n\n",
+        "\u00a0\u3000 x",
+        "<|im_start|>user\nhi<|im_end|>\n",
+        "don't I'LL",
+    ]
     for text, ids in zip(texts, llama.call("tokenize", key="f32", texts=texts, special=True), strict=True):
         assert ids == tokenizer.encode(text), text[:40]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Self
 
 import torch
@@ -33,10 +34,11 @@ def workspace(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) 
     return held[:wanted].view(dtype).view(shape)
 
 
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The number format of the products: bfloat16 where the hardware multiplies it, otherwise that of x."""
-    native = x.is_cuda or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else x.dtype
+@cache
+def compute_dtype(device: str, dtype: torch.dtype) -> torch.dtype:
+    """The number format of dense products: bfloat16 where the hardware multiplies it, otherwise that of x."""
+    native = device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else dtype
 
 
 class QuantizedLinear(nn.Module):
@@ -45,9 +47,10 @@ class QuantizedLinear(nn.Module):
     Formats define ``from_weight`` and ``rows``; those with a fused kernel also ``fused`` and ``FEW``.
     """
 
+    OPTIONS: tuple[str, ...] = ()  # of from_weight
     FEW = 0  # up to this many rows of x go through the fused kernel
 
-    def __init__(self, in_features: int, out_features: int, bias: Tensor | None = None, **tensors: Tensor):
+    def __init__(self, in_features: int, out_features: int, bias: Tensor | None = None, **tensors: Tensor | None):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         for name, tensor in {"bias": bias, **tensors}.items():
@@ -80,9 +83,11 @@ class QuantizedLinear(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.reshape(-1, self.in_features).to(compute_dtype(x))
-        few = flat.shape[0] <= self.FEW and self.has_kernel
-        y = self.fused(flat.bfloat16()) if few else self.dense(flat)
+        flat = x.reshape(-1, self.in_features)
+        if flat.shape[0] <= self.FEW and self.has_kernel:
+            y = self.fused(flat.bfloat16())
+        else:
+            y = self.dense(flat.to(compute_dtype(x.device.type, x.dtype)))
         y = y.to(x.dtype)
         if self.bias is not None:
             y = y + self.bias.to(x.dtype)
@@ -99,7 +104,7 @@ class QuantizedLinear(nn.Module):
 
     def dequantize(self) -> Tensor:
         """W as the codes tell it, float32 (out_features, in_features)."""
-        return self.rows(0, self.out_features, torch.float32).clone()
+        return self.rows(0, self.out_features, torch.float32).clone(memory_format=torch.contiguous_format)
 
     @property
     def has_kernel(self) -> bool:
@@ -140,3 +145,7 @@ class QuantizedEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.linear.lookup(ids).to(self.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype  # a cast of the model is one of what comes out
+        return super()._apply(fn, recurse)

@@ -1,0 +1,107 @@
+"""How surprised a model is by a text: what each next token costs it, in nats, bits and bits per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .config import is_whole
+from .errors import BadParameter, EmptyPrompt
+from .model import Transformer
+from .prompts import as_ids, as_prompts, check_ids
+from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """What the predictions of ``tokens`` tokens cost: ``nats``, the sum of −ln p. ``size``: the text's UTF-8 bytes."""
+
+    nats: float
+    tokens: int
+    size: int = 0
+
+    @property
+    def nats_per_token(self) -> float:
+        """The cross-entropy; training calls it the loss."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """e to the nats per token: the model is as unsure as between this many equally likely tokens."""
+        return math.exp(self.nats_per_token)
+
+    @property
+    def bits_per_token(self) -> float:
+        return self.nats_per_token / math.log(2)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The one that models with different tokenizers can be compared by; 8 is no idea at all."""
+        if not self.size:
+            raise BadParameter("Token ids have no size in bytes; give perplexity the text and its tokenizer.")
+        return self.nats / math.log(2) / self.size
+
+
+@torch.inference_mode()
+def perplexity(
+    model: Transformer,
+    text: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Tensor,
+    tokenizer: Tokenizer | None = None,
+    stride: int = 512,
+    context: int | None = None,
+) -> Perplexity:
+    """What a text, or several independent ones, cost the model.
+
+    Texts need the tokenizer and are read after the model's begin-of-text token, if it has one. Of ids, the first is
+    given and not predicted. A long text is read in windows of ``context`` tokens (default: all the model can take)
+    that move by ``stride``, so every token but the first few is predicted from at least context − stride others.
+
+    Source: sliding windows: Baevski & Auli 2019 (arXiv:1809.10853 §4.3?).
+    Raises EmptyPrompt, TokenOutOfRange, BadParameter.
+    """
+    longest = model.config.max_position_embeddings
+    context = longest if context is None else context
+    if not is_whole(context, least=2) or context > longest:
+        raise BadParameter(f"context={context!r} has no meaning; it must be from 2 to the model's {longest}.")
+    if not is_whole(stride, least=1):
+        raise BadParameter(f"stride={stride!r} has no meaning; it must be 1 or more, and whole.")
+    nats, tokens, size = 0.0, 0, 0
+    for one in as_prompts(text)[0]:
+        ids = _encode(model, one, tokenizer)
+        size += len(one.encode()) if isinstance(one, str) else 0
+        for begin, first, end in _windows(len(ids), context, min(stride, context - 1)):
+            window = torch.tensor([ids[begin:end]], device=model.device)
+            wanted = torch.arange(first - 1, end - 1, device=model.device) - begin
+            logits = model(window[:, :-1], at=wanted).logits[0]
+            nats += F.cross_entropy(logits, window[0, first - begin :], reduction="sum").item()
+            tokens += end - first
+    if tokens == 0:
+        raise EmptyPrompt("There is no token to predict; give a text, or two ids or more.")
+    return Perplexity(nats, tokens, size)
+
+
+def _encode(model: Transformer, text: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
+    if not isinstance(text, str):
+        ids = as_ids(text)
+    elif tokenizer is None:
+        raise BadParameter("A text needs its tokenizer: perplexity(model, text, tokenizer).")
+    else:
+        ids, start = tokenizer.encode(text), model.config.bos_token_id
+        ids = ids if start is None or ids[:1] == [start] else [start, *ids]
+    if ids:
+        check_ids(model.config, min(ids), max(ids))
+    return ids
+
+
+def _windows(length: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """(begin, first, end): from ids begin … end the model predicts first … end. Each id but 0 is predicted once."""
+    first = 1
+    while first < length:
+        end = min(length, max(context, first + stride))
+        yield max(0, end - context), first, end
+        first = end

@@ -1,0 +1,63 @@
+"""Weights and KV cache in fewer bits.
+
+Read in this order: linear, int8, int4 (int4_layout), nf4, gguf_blocks, kv, calibrate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoint import DTYPES
+from ..errors import BadParameter
+from ..model import Transformer
+from .gguf_blocks import Q4_0Linear, Q8_0Linear
+from .int4 import Int4Linear
+from .int8 import Int8Linear
+from .linear import QuantizedEmbedding, QuantizedLinear
+from .nf4 import NF4Linear
+
+# Format of the layers, and of the embedding and the output layer: the few bits that these two could still save
+# would cost every prediction (they are the model's only way in and out).
+SCHEMES: dict[str, tuple[type[QuantizedLinear], type[QuantizedLinear]]] = {
+    "int8": (Int8Linear, Int8Linear),
+    "int4": (Int4Linear, Int8Linear),
+    "nf4": (NF4Linear, Int8Linear),
+    "q8_0": (Q8_0Linear, Q8_0Linear),
+    "q4_0": (Q4_0Linear, Q8_0Linear),
+}
+
+
+def quantize_model(model: Transformer, scheme: str, **options: Any) -> Transformer:
+    """Store the model's weight matrices in fewer bits, in place, and return the model.
+
+    scheme: "int8"; "int4" (options group_size = 32, 64 or 128, symmetric = False); "nf4" (double = False); GGUF's
+    "q8_0" and "q4_0"; or a cast of everything: "float32", "bfloat16", "float16". A tied embedding and output layer
+    stay one matrix. Norms, biases and everything computed keep the model's dtype.
+
+    Raises BadParameter.
+    """
+    if getattr(model, "quantization", None):
+        raise BadParameter(f"This model is quantized already ({model.quantization}); load it again first.")
+    if scheme not in SCHEMES and scheme not in DTYPES:
+        known = ", ".join([*SCHEMES, *DTYPES])
+        raise BadParameter(f"The scheme {scheme!r} is not known; choose one of {known}.")
+    layer, head = SCHEMES.get(scheme, (QuantizedLinear, QuantizedLinear))
+    if unknown := sorted(set(options) - set(layer.OPTIONS)):
+        raise BadParameter(f"{scheme} has no option {unknown[0]}; it has {', '.join(layer.OPTIONS) or 'none'}.")
+    if scheme in DTYPES:
+        return model.to(DTYPES[scheme])
+    for block in model.layers:
+        for name, linear in list(block.named_modules()):
+            if isinstance(linear, nn.Linear):
+                block.set_submodule(name, layer.from_linear(linear, **options))
+    tied = model.config.tie_word_embeddings
+    embedding = model.embed_tokens.weight
+    model.lm_head = head.from_linear(model.lm_head)
+    shared = model.lm_head if tied else head.from_weight(embedding)
+    model.embed_tokens = QuantizedEmbedding(shared, embedding.dtype)
+    model.quantization = scheme
+    return model

@@ -1,0 +1,174 @@
+"""INT4: sixteen levels for each group of neighbours in a row: weight ≈ (code − 8) × scale + zero, code in 0 … 15.
+
+Symmetric: zero is 0 and need not be stored. Asymmetric: scale and zero fit the group's smallest and largest weight.
+With 16 bits for each scale and each zero, groups of 32 / 64 / 128 cost 4.5 / 4.25 / 4.125 bits a weight symmetric and
+5 / 4.5 / 4.25 asymmetric. Source: Dettmers & Zettlemoyer 2023 (arXiv:2212.09720 §3: why small groups).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import BadParameter
+from .int4_layout import BLOCK, kernel_block, pack, pack_cuda, unpack, unpack_cuda
+from .linear import QuantizedLinear, workspace
+
+GROUP_SIZES = (32, 64, 128)
+TINY = torch.finfo(torch.bfloat16).tiny
+
+
+def fit_int4(groups: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """scale and zero, bfloat16 (..., 1), for groups of weights (..., group_size)."""
+    low, high = groups.aminmax(dim=-1, keepdim=True)
+    if symmetric:
+        # The weight of largest magnitude becomes −8 times a scale of either sign: all sixteen codes are of use.
+        scale = torch.where(-low > high, low, high) / -8
+        zero = torch.zeros_like(scale)
+    else:
+        scale = (high - low) / 15
+        zero = low + 8 * scale
+    return torch.where(scale == 0, TINY, scale).bfloat16(), zero.bfloat16()
+
+
+def round_int4(weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """The nearest codes 0 … 15, uint8, for the scale and zero that are stored."""
+    return ((weight - zero.float()) / scale.float() + 8).round().clamp(0, 15).to(torch.uint8)
+
+
+def quantize_int4(weight: Tensor, group_size: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """``codes`` uint8 (out, in), ``scales`` and ``zeros`` bfloat16 (out, in / group_size) of a weight (out, in)."""
+    groups = weight.detach().float().unflatten(1, (-1, group_size))
+    scale, zero = fit_int4(groups, symmetric)
+    return round_int4(groups, scale, zero).flatten(1), scale.squeeze(-1), zero.squeeze(-1)
+
+
+class Int4Linear(QuantizedLinear):
+    """Weight-only INT4: ``packed`` codes in a kernel's order, ``affine`` bfloat16 (groups, out, 1 or 2).
+
+    ``affine`` holds scales and, unless symmetric, zeros. Rows and columns are padded to whole blocks and groups.
+    """
+
+    OPTIONS = ("group_size", "symmetric")
+    FEW = 16  # measured on a CPU; see Int8Linear
+    packed: Tensor
+    affine: Tensor
+
+    @classmethod
+    def from_weight(
+        cls,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        group_size: int = 32,
+        symmetric: bool = False,
+        **options: Any,
+    ) -> Self:
+        if group_size not in GROUP_SIZES:
+            raise BadParameter(
+                f"group_size={group_size!r} is not supported; choose one of {', '.join(map(str, GROUP_SIZES))}."
+            )
+        padded = F.pad(weight.detach().float(), (0, -weight.shape[1] % group_size))
+        codes, scales, zeros = quantize_int4(padded, group_size, symmetric)
+        return cls.from_codes(codes, scales, None if symmetric else zeros, bias, tuple(weight.shape))
+
+    @classmethod
+    def from_codes(
+        cls, codes: Tensor, scales: Tensor, zeros: Tensor | None, bias: Tensor | None, shape: tuple[int, ...]
+    ) -> Self:
+        """Store codes uint8 (out, in), scales and zeros (out, groups); ``shape`` is that of W without padding."""
+        affine = torch.stack([scales] if zeros is None else [scales, zeros], dim=-1).transpose(0, 1)
+        padding = -len(codes) % BLOCK
+        affine = F.pad(affine.bfloat16(), (0, 0, 0, padding)).contiguous()
+        packed = _pack(F.pad(codes, (0, 0, 0, padding)))
+        return cls(shape[1], shape[0], bias, packed=packed, affine=affine)
+
+    def unpack(self) -> Tensor:
+        """All codes 0 … 15, uint8 (out, in)."""
+        return self._codes()[: self.out_features, : self.in_features]
+
+    @property
+    def scales(self) -> Tensor:
+        """bfloat16 (out, groups)."""
+        return self.affine[:, : self.out_features, 0].t()
+
+    @property
+    def zeros(self) -> Tensor:
+        """bfloat16 (out, groups): the weight that code 8 stands for."""
+        return self._pairs[:, : self.out_features, 1].t()
+
+    @property
+    def symmetric(self) -> bool:
+        return self.affine.shape[2] == 1
+
+    @property
+    def group_size(self) -> int:
+        return self._width // self.affine.shape[0]
+
+    @property
+    def has_kernel(self) -> bool:
+        return self._on_cuda or self.packed.shape[2] * 2 == kernel_block()
+
+    def fused(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, self._width - self.in_features))
+        if self._on_cuda:
+            y = torch._weight_int4pack_mm(x, self.packed, self.group_size, self._pairs)
+        else:
+            packed = self.packed.view(-1, self._width // 2)
+            y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, self.group_size, self._pairs)
+        return y[:, : self.out_features]
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        tile = 8 if self._on_cuda else 2 * self.packed.shape[2]  # output rows that are stored together
+        tiles = self.packed[start // tile : -(-stop // tile)]
+        codes = unpack_cuda(tiles).t().to(dtype) - 8 if self._on_cuda else _centred(tiles, dtype)  # (in, out)
+        affine = self.affine[:, start : start + codes.shape[1]].to(dtype)[:, None]
+        weights = codes.reshape(len(affine), self.group_size, -1)
+        if self.symmetric:
+            weights.mul_(affine[..., 0])
+        else:
+            scale, zero = (part.contiguous() for part in affine.unbind(-1))
+            torch.addcmul(zero, weights, scale, out=weights)
+        return weights.flatten(0, 1).t()[: stop - start, : self.in_features]
+
+    @property
+    def _pairs(self) -> Tensor:
+        """What the kernels want: (groups, out, 2), with zeros of 0 where none are stored."""
+        return F.pad(self.affine, (0, 1)) if self.symmetric else self.affine
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.packed.dim() == 4
+
+    @property
+    def _width(self) -> int:
+        """Columns of W, padding included."""
+        shape = self.packed.shape
+        return shape[1] * shape[3] * 32 if self._on_cuda else shape[1]
+
+    def _codes(self) -> Tensor:
+        """All codes, padding included: uint8 (out, in)."""
+        return unpack_cuda(self.packed) if self._on_cuda else unpack(self.packed)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        codes = self._codes()
+        super()._apply(fn, recurse)
+        if self._on_cuda != self.packed.is_cuda:  # each device's kernel has an order of its own
+            self.packed = _pack(codes.to(self.device))
+        return self
+
+
+def _pack(codes: Tensor) -> Tensor:
+    return pack_cuda(codes) if codes.is_cuda else pack(codes, kernel_block() or BLOCK)
+
+
+def _centred(tiles: Tensor, dtype: torch.dtype) -> Tensor:
+    """Codes − 8 of tiles packed for a CPU, in the workspace: (in, out), as the bytes lie, so nothing is transposed."""
+    blocks, width, half = tiles.shape
+    codes = workspace((width, blocks, 2, half), dtype, tiles.device)
+    for i, part in enumerate((tiles & 15, tiles >> 4)):
+        codes[:, :, i] = part.view(torch.int8).sub_(8).transpose(0, 1)
+    return codes.view(width, -1)
