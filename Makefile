@@ -3,12 +3,14 @@
 #   PYTHON=/path/to/python3.12   which Python makes .venv (3.11 or newer)
 #   PORT=9000  IP=0.0.0.0        where `make lab` listens
 #   WORKERS=4                    test processes
+#   BENCH=--quick                what `make bench` passes on (see `python -m benchmarks --help`)
 #
 # pip reads its own settings (a mirror, a CPU-only PyTorch index) from its configuration or PIP_* variables.
 
 VENV := .venv
 BIN := $(VENV)/bin
 PINS := pyproject.toml constraints.txt
+PEERS := .venv-peers
 WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -18,13 +20,15 @@ STALE := $(shell test -e $(VENV) || exit 0; \
 	  { test ! -e $(VENV)/.home || test "$$(cat $(VENV)/.home)" = "$(CURDIR)"; }; } 2>/dev/null || echo stale)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint build clean constraints parts FORCE
+.PHONY: help lab test lint build bench peers peers-quick clean constraints parts FORCE
 
 help:
 	@echo 'make lab          open the lessons in JupyterLab (PORT=9000 to choose the port)'
 	@echo 'make test         run every check and every test'
 	@echo 'make lint         ruff, mypy and the arrows between the rooms'
 	@echo 'make build        build the wheel into dist/'
+	@echo 'make peers        build llama.cpp beside the course, for its tests and benchmarks (minutes)'
+	@echo 'make bench        measure our engine beside others, write benchmarks/README.md (about 20 minutes)'
 	@echo 'make constraints  pin what is installed now into constraints.txt'
 	@echo 'make clean        remove what was built and installed (never my-lessons/ or a training run)'
 
@@ -43,6 +47,8 @@ lint: $(VENV)/.ready-test
 parts:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 		echo 'Chromium is missing: browser tests will be skipped (on Debian: apt-get install chromium).'
+	@test -e $(PEERS)/.ready || \
+		echo 'llama.cpp is missing: its tests will be skipped (make peers builds it).'
 	@command -v bwrap >/dev/null || \
 		echo 'bubblewrap is missing: sandbox tests will be skipped (on Debian: apt-get install bubblewrap).'
 
@@ -50,12 +56,20 @@ build: $(VENV)/.ready-test
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
+bench: $(VENV)/.ready-test $(PEERS)/.fast
+	$(BIN)/python -m benchmarks all $(BENCH)
+
+peers: $(PEERS)/.fast
+
+# The same llama.cpp, compiled in a fraction of the time, to run slowly: enough for tests.
+peers-quick: $(PEERS)/.ready
+
 constraints: $(VENV)/.ready-test
 	{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//'; } > .pins
 	mv .pins constraints.txt
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- set-up
@@ -66,6 +80,26 @@ $(VENV)/.ready-lab: $(PINS) $(if $(STALE),FORCE)
 $(VENV)/.ready-test: $(PINS) $(if $(STALE),FORCE)
 	@$(call install,.[grader$(comma)serve$(comma)test])
 	@touch $(VENV)/.ready-lab
+
+$(PEERS)/.fast: benchmarks/peers.txt
+	@$(call build_peers,)
+	@touch $(PEERS)/.ready
+
+$(PEERS)/.ready: benchmarks/peers.txt
+	@$(call build_peers,$(addprefix -DCMAKE_,$(addsuffix _FLAGS_RELEASE=-O1,C CXX)) -DGGML_LLAMAFILE=OFF)
+
+# $(1): how to compile, beside leaving out what reads pictures and what the command-line tools share. pip's cache does
+# not know of flags: it could offer a slow build to be measured, and later to others.
+define build_peers
+echo 'Building llama.cpp, once; this takes some minutes …'; \
+rm -f $(PEERS)/.fast $(PEERS)/.ready; \
+test -x $(PEERS)/bin/python || $(or $(PYTHON),python3) -m venv $(PEERS); \
+CMAKE_BUILD_PARALLEL_LEVEL=$(WORKERS) \
+CMAKE_ARGS='$(1) -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/benchmarks/peers.cmake' \
+	$(PEERS)/bin/python -m pip install --quiet --force-reinstall --no-cache-dir -r benchmarks/peers.txt \
+	|| { echo 'llama.cpp could not be built: it needs a C++ compiler (on Debian: apt-get install g++).'; exit 1; }; \
+touch $@
+endef
 
 comma := ,
 

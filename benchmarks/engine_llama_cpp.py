@@ -121,11 +121,13 @@ class Engine:
     def unload(self, key: str) -> None:
         self.models.pop(key).close()
 
-    def serve(self, key: str, asks: Sequence[Sequence[Any]]) -> list[tuple[list[int], list[float]]]:
+    def serve(
+        self, key: str, asks: Sequence[Sequence[Any]], sequences: int
+    ) -> list[tuple[list[int], list[float]]]:
         model = self.models[key]
         model.forget()
         waiting = sorted(range(len(asks)), key=lambda i: (asks[i][0], i))
-        idle = list(range(model.sequences))
+        idle = list(range(min(sequences, model.sequences)))
         running: list[_Running] = []
         answers: dict[int, tuple[list[int], list[float]]] = {}
         start = time.perf_counter()
@@ -164,16 +166,25 @@ class Engine:
         model.run()
         return [(request, int(model.logits(at).argmax())) for request, at in ends]
 
-    # What the tests of `lesson export` ask.
+    def surprise(self, key: str, ids: Sequence[int]) -> float:
+        """Nats that the tokens after the first cost."""
+        logits = self._logits(key, ids[:-1]).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(ids) - 1), ids[1:]]).sum())
 
-    def score(self, key: str, ids: Sequence[int], path: str) -> None:
-        """Write the logits (len(ids), vocab) of one sequence to a NumPy file."""
+    def _logits(self, key: str, ids: Sequence[int]) -> np.ndarray:
         model = self.models[key]
         model.forget()
         model.start()
         places = [model.put(token, i, 0, True) for i, token in enumerate(ids)]
         model.run()
-        np.save(path, np.stack([model.logits(at) for at in places]))
+        return np.stack([model.logits(at) for at in places])
+
+    # What the tests of `lesson export` ask.
+
+    def score(self, key: str, ids: Sequence[int], path: str) -> None:
+        """Write the logits (len(ids), vocab) of one sequence to a NumPy file."""
+        np.save(path, self._logits(key, ids))
 
     def tokenize(self, key: str, texts: Sequence[str], special: bool = False) -> list[list[int]]:
         """Ids of each text; ``special``: text that spells a special token becomes that token."""

@@ -47,8 +47,8 @@ class Engine(Protocol):
         """Load the model in ``folder`` as ``variant`` under the name ``key``; returns facts, such as its bytes."""
         ...
 
-    def serve(self, key: str, asks: list[Ask]) -> list[Answer]:
-        """Serve a workload, each request not before it arrives."""
+    def serve(self, key: str, asks: list[Ask], sequences: int) -> list[Answer]:
+        """Serve a workload: each request not before it arrives, at most ``sequences`` of them at a time."""
         ...
 
     def unload(self, key: str) -> None: ...
@@ -101,8 +101,9 @@ class Worker:
             raise WorkerFailed(answer["error"])
         return answer["result"]
 
-    def serve(self, key: str, asks: Sequence[Ask]) -> list[Answer]:
-        return [Answer(*answer) for answer in self.call("serve", key=key, asks=asks)]
+    def serve(self, key: str, asks: Sequence[Ask], sequences: int = 1) -> list[Answer]:
+        answers = self.call("serve", key=key, asks=asks, sequences=sequences)
+        return [Answer(*answer) for answer in answers]
 
     def close(self) -> None:
         if self._process.stdin is not None:

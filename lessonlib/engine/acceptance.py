@@ -44,7 +44,7 @@ def accept(
     """
     if q is None:
         return agree(drafts, (draw(row, generator) for row in p))
-    place = torch.tensor(drafts, device=p.device)[:, None]
+    place = torch.tensor(drafts, dtype=torch.int64, device=p.device)[:, None]
     wanted, offered = p[:-1].gather(1, place).flatten().tolist(), q.gather(1, place).flatten().tolist()
     for i in range(len(drafts)):
         if uniform(generator) * offered[i] >= wanted[i]:

@@ -29,8 +29,8 @@ class Speculator(Protocol):
 
     lookahead: int  # drafts a new request begins with
 
-    def propose(self, slots: Sequence[Slot], copies: Sequence[tuple[int, int]]) -> list[list[int]]:
-        """Drafts for each slot: ``slot.drafts`` tokens or fewer. ``copies``: blocks copied since the last call."""
+    def propose(self, slots: Sequence[Slot]) -> list[list[int]]:
+        """Drafts for each slot: ``slot.drafts`` tokens or fewer."""
         ...
 
     def verify(
@@ -87,11 +87,10 @@ class ContinuousBatcher:
         slots = self.scheduler.schedule()
         if not slots:
             return []
-        copies = self.scheduler.copies
-        self.cache.copy(copies)
+        self.cache.copy(self.scheduler.copies)
         drafts: list[list[int]] = [[] for _ in slots]
         if self.speculator is not None:
-            drafts = self.speculator.propose(slots, copies)
+            drafts = self.speculator.propose(slots)
             slots = [
                 slot._replace(count=slot.count - slot.drafts + len(guess), drafts=len(guess))
                 for slot, guess in zip(slots, drafts, strict=True)

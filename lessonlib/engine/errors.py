@@ -41,3 +41,7 @@ class TokenizerMismatch(EngineError):
 
 class CacheFull(EngineError):
     """More tokens than the KV cache was made for."""
+
+
+class NoCompiler(EngineError):
+    """No C++ compiler here, or none that can compile the kernels of the compiled path."""

@@ -139,8 +139,9 @@ class PagedCache:
     def _group(self, device: torch.device) -> list[_Group]:
         by_count: dict[tuple[int, bool], list[tuple[int, Span]]] = {}
         first = 0
+        exact = self.store.quantization is None  # else: read what was stored, so that chunks change nothing
         for span in self.spans:
-            by_count.setdefault((span.count, span.start == 0), []).append((first, span))
+            by_count.setdefault((span.count, exact and span.start == 0), []).append((first, span))
             first += span.count
         return [self._rectangle(new, fresh, members, device) for (new, fresh), members in by_count.items()]
 

@@ -137,7 +137,7 @@ class Scheduler:
         # Decodes first: a long prompt may not hold up those who are already reading their answer.
         while pending and budget:
             request = pending.pop(0)
-            slot = self._extend(request, budget)
+            slot = self._extend(request, budget, len(pending))
             while slot is None:  # only a decode grows, and only as far as there are blocks
                 victim = max([request, *pending], key=lambda other: other.rank)
                 self._preempt(victim)
@@ -145,7 +145,7 @@ class Scheduler:
                 if victim is request:
                     break
                 pending.remove(victim)
-                slot = self._extend(request, budget)
+                slot = self._extend(request, budget, len(pending))
             if slot is not None:
                 slots.append(slot)
                 budget -= slot.count
@@ -197,10 +197,11 @@ class Scheduler:
     def _queue(self, request: Request) -> None:
         bisect.insort(self.waiting, request, key=lambda other: other.rank)
 
-    def _extend(self, request: Request, budget: int) -> Slot | None:
+    def _extend(self, request: Request, budget: int, others: int) -> Slot | None:
         """A slot for a running request, with the blocks it needs; None when there are not enough."""
         missing = request.known - request.computed
-        wanted = max(0, min(self._lookahead(request), budget - missing))
+        # Guesses may not cost any of the others its turn.
+        wanted = max(0, min(self._lookahead(request), budget - missing - others))
         for drafts in (wanted, 0):  # rather no drafts than somebody preempted for them
             count = min(missing + drafts, budget)
             if self.pool.grow(request.table, request.computed + count):
@@ -272,6 +273,5 @@ class Scheduler:
         if pair := self.pool.own(request.table, last // self.pool.block_size):
             self.copies.append(pair)
         request.computed = last
-        request.draft_computed = min(leader.draft_computed, last)
         request.cached += last
         return True

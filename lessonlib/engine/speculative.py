@@ -42,16 +42,16 @@ class _Speculator:
         self._paces: WeakKeyDictionary[Request, Pace] = WeakKeyDictionary()
         self._q: WeakKeyDictionary[Request, Tensor] = WeakKeyDictionary()  # of the drafts under way
 
-    def propose(self, slots: Sequence[Slot], copies: Sequence[tuple[int, int]]) -> list[list[int]]:
+    def propose(self, slots: Sequence[Slot]) -> list[list[int]]:
         """Drafts for each slot, ``slot.drafts`` at most."""
         for request in (slot.request for slot in slots if slot.reaches_end and not slot.request.lookahead):
             pace = self._paces.setdefault(request, Pace())
             pace.rested += 1
             if pace.rested == self.RETRY:
                 self._paces[request], request.lookahead = Pace(), self.lookahead
-        return self._guess(slots, copies)
+        return self._guess(slots)
 
-    def _guess(self, slots: Sequence[Slot], copies: Sequence[tuple[int, int]]) -> list[list[int]]:
+    def _guess(self, slots: Sequence[Slot]) -> list[list[int]]:
         raise NotImplementedError
 
     def verify(
@@ -94,7 +94,7 @@ class NgramSpeculator(_Speculator):
         self.max_n, self.min_n = max_n, min_n
         self._indexes: WeakKeyDictionary[Request, NgramIndex] = WeakKeyDictionary()
 
-    def _guess(self, slots: Sequence[Slot], copies: Sequence[tuple[int, int]]) -> list[list[int]]:
+    def _guess(self, slots: Sequence[Slot]) -> list[list[int]]:
         drafts: list[list[int]] = [[] for _ in slots]
         for (request, _, _, room), guess in zip(slots, drafts, strict=True):
             if room:
@@ -179,10 +179,10 @@ class DraftModelSpeculator(_Speculator):
             )
         self.context = config.max_position_embeddings
         self.cache = PagedCache(config, num_blocks, block_size, draft.dtype, draft.device)
+        self._held: dict[int, bytes] = {}  # the names of the full blocks that are in this cache too
 
     @torch.inference_mode()
-    def _guess(self, slots: Sequence[Slot], copies: Sequence[tuple[int, int]]) -> list[list[int]]:
-        self.cache.copy(copies)
+    def _guess(self, slots: Sequence[Slot]) -> list[list[int]]:
         drafts = [self._begin(slot.request, slot.drafts) for slot in slots]
         growing = [draft for draft in drafts if draft.room > 0]
         parts = self._catch_up([draft.request for draft in growing])
@@ -208,7 +208,7 @@ class DraftModelSpeculator(_Speculator):
         most one context.
         """
         for request in requests:
-            request.draft_computed = min(request.draft_computed, request.known - 1)
+            self._resume(request)
         while behind := [request for request in requests if request.known - request.draft_computed > 2]:
             parts, budget = [], self.context
             for request in behind:
@@ -220,6 +220,22 @@ class DraftModelSpeculator(_Speculator):
             for request, start, tokens in parts:
                 request.draft_computed = start + len(tokens)
         return [(r, r.draft_computed, r.span(r.draft_computed, r.known)) for r in requests]
+
+    def _resume(self, request: Request) -> None:
+        """Go on behind what is computed: for this request or, when it begins, for another one that began alike."""
+        table, names, size = request.table, request.names, self.cache.block_size
+        start = request.draft_computed
+        if start == 0:
+            alike = itertools.takewhile(
+                lambda pair: self._held.get(pair[0]) == pair[1], zip(table, names, strict=False)
+            )
+            start = sum(size for _ in alike)
+        for i in range(max(0, start - self.k) // size, len(table)):
+            if i < len(names):
+                self._held[table[i]] = names[i]
+            else:
+                self._held.pop(table[i], None)
+        request.draft_computed = min(start, request.known - 1)
 
     def _run(self, parts: Sequence[_Part]) -> Tensor:
         """Logits (parts, vocab) behind the last token of each part."""

@@ -29,7 +29,7 @@ COPYLEFT = [
 # "Licensed under the Such-and-such License": any name that is not one of the permissive ones is refused.
 NAMED = re.compile(
     rf"icensed{_GAP}under{_GAP}(?:the{_GAP}terms{_GAP}of{_GAP})?(?:the{_GAP})?"
-    rf"((?:[\w.-]+{_GAP}){{1,4}}?)(?i:licen[sc]e)"
+    rf"((?:[\w.'-]+{_GAP}){{1,4}}?)(?i:licen[sc]e)"
 )
 PERMISSIVE = re.compile(r"\b(Apache|BSD|MIT|PSFL?|Python|ISC|zlib|Unlicense|CC0)", re.IGNORECASE)
 

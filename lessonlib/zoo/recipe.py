@@ -13,9 +13,9 @@ SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END)  # ids 0, 1, 2
 
 # Share of each source in a training batch: before the final decay, and during it. The library is what the model
 # shall know best, but at 50 passes over it (a share of 0.22 in a billion tokens) it was learnt by heart: 0.7 nats
-# a token there and 2.3 on the held-out modules. These shares mean about 7 passes.
-MIX = {"library": 0.06, "tests": 0.07, "packages": 0.82, "dialogue": 0.05}
-FINAL_MIX = {"library": 0.12, "tests": 0.05, "packages": 0.76, "dialogue": 0.07}
+# a token there and 2.3 on the held-out modules. These shares mean 4 to 10 passes over each source.
+MIX = {"library": 0.045, "tests": 0.085, "packages": 0.81, "dialogue": 0.06}
+FINAL_MIX = {"library": 0.08, "tests": 0.06, "packages": 0.78, "dialogue": 0.08}
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         # Deep and narrow, so that a draft model and quantization have something real to win and to lose.
-        Recipe("pico", _config(hidden=256, ffn=704, layers=12, heads=4, kv_heads=2), tokens=200_000_000),
+        Recipe("pico", _config(hidden=256, ffn=704, layers=12, heads=4, kv_heads=2), tokens=350_000_000),
         # Two layers only: a draft has to be quick before it has to be right.
         Recipe(
             "pico-draft",
-            _config(hidden=192, ffn=384, layers=2, heads=3, kv_heads=1),
-            tokens=110_000_000,
-            learning_rate=5e-3,
+            _config(hidden=256, ffn=512, layers=2, heads=4, kv_heads=1),
+            tokens=590_000_000,
+            learning_rate=4e-3,
             teacher="pico",
             distill=0.9,
         ),

@@ -26,6 +26,11 @@ typedef int8_t Bytes __attribute__((vector_size(16), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(32), may_alias));
 
 enum Kind : int64_t { FLOAT32, BFLOAT16, INT8, INT4 };
+#ifdef __AVX512F__
+constexpr int MOST = 16;           // tokens in the largest tile: their sums fill the registers
+#else
+constexpr int MOST = 4;
+#endif
 constexpr int BLOCK = 4;           // groups that share one scale of a token
 constexpr int TOKENS = 64;         // tokens that stay in the cache while panels of weights stream past
 constexpr int KEYS = 32;           // keys that attention takes at a time
@@ -93,8 +98,8 @@ template <class V> static inline auto total(V v) {
     UNROLL for (int i = 0; i < 16; i++) sum += v[i];
     return sum;
 }
-static inline Floats exp2(Floats x) {  // relative error about 2e-7; x is cut to -126 … 126
-    x = largest(-largest(-x, repeat(-126.f)), repeat(-126.f));
+static inline Floats exp2(Floats x) {  // relative error about 2e-7, for x up to 127
+    x = largest(x, repeat(-126.f));
     const Floats shifted = x + 12582912.f;  // 1.5 * 2^23: the integer part is now in the lowest bits
     const Floats f = x - (shifted - 12582912.f);
     Floats p = f * 1.54036684e-4f + 1.33339043e-3f;
@@ -247,11 +252,13 @@ template <Kind K, int M> __attribute__((noinline)) static void tile(const Matrix
 template <Kind K> static void tiles(const Matrix& w, int64_t panel, const Rows& x, int64_t first, int64_t count, Floats* out) {
     for (int64_t t = 0; t < count;) {  // a full tile costs less than several small ones, even if it is not full
         const int64_t left = count - t;
-        if (left > 12) tile<K, 16>(w, panel, x, first + t, out + t), t += 16;
-        else if (left > 6) tile<K, 8>(w, panel, x, first + t, out + t), t += 8;
-        else if (left > 2) tile<K, 4>(w, panel, x, first + t, out + t), t += 4;
-        else if (left > 1) tile<K, 2>(w, panel, x, first + t, out + t), t += 2;
-        else tile<K, 1>(w, panel, x, first + t, out + t), t += 1;
+        const int size = left > 12 ? MOST : left > 6 ? std::min(MOST, 8) : left > 2 ? 4 : left;
+        if (size == 1) tile<K, 1>(w, panel, x, first + t, out + t);
+        else if (size == 2) tile<K, 2>(w, panel, x, first + t, out + t);
+        else if (size == 4) tile<K, 4>(w, panel, x, first + t, out + t);
+        else if (size == 8) tile<K, MOST / 2>(w, panel, x, first + t, out + t);
+        else tile<K, MOST>(w, panel, x, first + t, out + t);
+        t += size;
     }
 }
 
@@ -318,85 +325,96 @@ static inline void put(float x, uint16_t* to) {
     *to = (b + 0x7fff + ((b >> 16) & 1)) >> 16;
 }
 
+static void put_all(const Cache& c, const float* x, int64_t size, uint8_t* to, int64_t at) {
+    if (c.bfloat16) for (int64_t i = 0; i < size; i++) put(x[i], (uint16_t*)to + at + i);
+    else memcpy((float*)to + at, x, size * 4);
+}
+
 struct Item {  // of attention's work: the queries of some tokens of a sequence that share a key/value head
     const int64_t* table;
     int64_t token, position, count, head;
 };
 
+struct alignas(64) Desk {  // what one thread works on
+    Ints queries[QUERIES][HEAD], position[QUERIES];
+    Floats sums[QUERIES][HEAD], total[QUERIES], highest[QUERIES], scores[KEYS];
+    int32_t keys[KEYS][HEAD], values[KEYS][HEAD], row[HEAD];
+    Floats out[TOKENS + 16], up[TOKENS + 16];
+};
+
 // Attention of an item over the T (float or bfloat16) in the cache: 16 queries to a vector, so that every step of the
 // softmax is one operation for all of them; keys in pieces, with running maxima (Dao et al. 2022, arXiv:2205.14135 §3).
-template <class T> static void attend(const Model& m, const Cache& c, const Item& item, int64_t layer, int64_t window, const float* qkv, int64_t stride, float* y, int64_t y_stride) {
+template <class T>
+__attribute__((noinline)) static void attend(const Model& m, const Cache& c, const Item& item, int64_t layer, int64_t window, const float* qkv, int64_t stride, float* y, int64_t y_stride, Desk& desk) {
     constexpr int PER = 4 / sizeof(T);
     const int64_t dim = m.head_dim, words = dim / PER, group = m.heads / m.kv_heads, rows = item.count * group;
-    const int64_t blocks = (rows + 15) / 16, columns = (dim + 15) / 16 * 16;
-    alignas(64) static thread_local Ints q[QUERIES][HEAD];
-    alignas(64) static thread_local Floats o[QUERIES][HEAD];
-    alignas(64) static thread_local int32_t keys[KEYS][HEAD], values[KEYS][HEAD];
-    Floats top[QUERIES], sum[QUERIES], s[KEYS];
-    Ints position[QUERIES];
+    const int64_t blocks = (rows + 15) / 16, columns = (dim + 15) / 16 * 16, last = item.position + item.count - 1;
     const float scale = LOG2E / std::sqrt((float)dim);
     for (int64_t b = 0; b < blocks; b++) {
-        top[b] = repeat(LOWEST), sum[b] = Floats{};
-        std::fill(o[b], o[b] + columns, Floats{});
-        for (int lane = 0; lane < 16; lane++) {
+        desk.highest[b] = repeat(LOWEST), desk.total[b] = Floats{};
+        std::fill(desk.sums[b], desk.sums[b] + columns, Floats{});
+        for (int64_t lane = 0; lane < 16; lane++) {
             const int64_t row = std::min(b * 16 + lane, rows - 1), t = row / group;
-            position[b][lane] = item.position + t;
+            desk.position[b][lane] = item.position + t;
             const float* from = qkv + (item.token + t) * stride + (item.head * group + row % group) * dim;
-            for (int64_t i = 0; i < dim; i++) put(from[i] * scale, (T*)&q[b][i / PER] + lane * PER + i % PER);
+            for (int64_t i = 0; i < dim; i++) put(from[i] * scale, (T*)desk.row + i);
+            for (int64_t i = 0; i < words; i++) ((int32_t*)&desk.queries[b][i])[lane] = desk.row[i];
         }
     }
-    const int64_t last = item.position + item.count - 1;
-    const T *all_keys = (const T*)c.keys + layer * c.layer + item.head * c.head, *all_values = (const T*)c.values + layer * c.layer + item.head * c.head;
+    const int64_t begin = layer * c.layer + item.head * c.head;
     for (int64_t start = std::max<int64_t>(0, item.position - window + 1); start <= last; start += KEYS) {
         const int64_t count = std::min<int64_t>(KEYS, last - start + 1);
-        for (int64_t k = 0; k < count; k++) {
-            const int64_t p = start + k, place = item.table[p / c.block_size] * c.block + p % c.block_size * c.slot;
-            memcpy(keys[k], all_keys + place, dim * sizeof(T));
-            T* to = (T*)values[k / PER] + k % PER;  // two neighbours' bfloat16 share a word
-            for (int64_t i = 0; i < dim; i++) to[i * PER] = all_values[place + i];
+        for (int64_t k = 0; k < KEYS; k++) {
+            // Behind the last key, its copies: masked, but numbers.
+            const int64_t p = std::min(start + k, last), place = item.table[p / c.block_size] * c.block + p % c.block_size * c.slot;
+            memcpy(desk.keys[k], (const T*)c.keys + begin + place, dim * sizeof(T));
+            const T* from = (const T*)c.values + begin + place;
+            if (PER == 1) memcpy(desk.values[k], from, dim * sizeof(T));
+            else if (k % 2 == 0) for (int64_t i = 0; i < dim; i++) desk.values[k / 2][i] = from[i];
+            else for (int64_t i = 0; i < dim; i++) desk.values[k / 2][i] |= (uint32_t)from[i] << 16;  // neighbours share a word
         }
-        for (int64_t k = count; k < KEYS; k++)
-            for (int64_t i = 0; i < dim; i++) ((T*)values[k / PER])[i * PER + k % PER] = 0;
         for (int64_t b = 0; b < blocks; b++) {
-            if (start > position[b][15]) continue;
+            const Ints* queries = desk.queries[b];
+            const Ints position = desk.position[b];
+            Floats *scores = desk.scores, *sums = desk.sums[b];
+            if (start > position[15]) continue;
             for (int64_t k = 0; k < count; k += 16) {
                 Floats score[16];
+                const int32_t* key = desk.keys[k];
                 UNROLL for (int i = 0; i < 16; i++) score[i] = Floats{};
                 for (int64_t w = 0; w < words; w++)
                     UNROLL for (int i = 0; i < 16; i++) {
-                        const Ints key = repeat(&keys[k + i][w]);
-                        score[i] = PER == 2 ? dot2(score[i], q[b][w], key) : score[i] + (Floats)q[b][w] * (Floats)key;
+                        const Ints x = repeat(key + i * HEAD + w);
+                        score[i] = PER == 2 ? dot2(score[i], queries[w], x) : score[i] + (Floats)queries[w] * (Floats)x;
                     }
-                UNROLL for (int i = 0; i < 16; i++) s[k + i] = score[i];
+                UNROLL for (int i = 0; i < 16; i++) scores[k + i] = score[i];
             }
-            for (int64_t k = 0; k < KEYS; k++) {
-                const int32_t p = k < count ? start + k : INT32_MAX;
-                if (p > position[b][0] || p <= position[b][15] - window)
-                    s[k] = (p <= position[b]) & (p > position[b] - (int32_t)window) ? s[k] : repeat(LOWEST);
-            }
-            Floats highest = top[b];
-            for (int64_t k = 0; k < KEYS; k++) highest = largest(highest, s[k]);
-            const Floats fade = exp2(top[b] - highest);
-            top[b] = highest, sum[b] *= fade;
-            for (int64_t k = 0; k < KEYS; k++) s[k] = exp2(s[k] - highest), sum[b] += s[k];
+            if (start + KEYS - 1 > position[0] || start <= position[15] - window)
+                for (int32_t k = 0, p = start; k < KEYS; k++, p++)
+                    scores[k] = (p <= position) & (p > position - (int32_t)window) ? scores[k] : repeat(LOWEST);
+            Floats highest = desk.highest[b], total = {};
+            for (int k = 0; k < KEYS; k++) highest = largest(highest, scores[k]);
+            const Floats fade = exp2(desk.highest[b] - highest);
+            for (int k = 0; k < KEYS; k++) total += scores[k] = exp2(scores[k] - highest);
+            desk.highest[b] = highest, desk.total[b] = desk.total[b] * fade + total;
             if (PER == 2)
-                for (int64_t k = 0; k < KEYS; k += 2) s[k / 2] = (Floats)((round_half(s[k]) >> 16 & 0xffff) | round_half(s[k + 1]));
+                for (int k = 0; k < KEYS; k += 2) scores[k / 2] = (Floats)((round_half(scores[k]) >> 16 & 0xffff) | round_half(scores[k + 1]));
             for (int64_t d = 0; d < columns; d += 16) {
-                Floats part[16];
-                UNROLL for (int i = 0; i < 16; i++) part[i] = o[b][d + i] * fade;
-                for (int64_t k = 0; k < KEYS / PER; k++)
+                Floats sum[16];
+                UNROLL for (int i = 0; i < 16; i++) sum[i] = sums[d + i] * fade;
+                for (int k = 0; k < KEYS / PER; k++)
                     UNROLL for (int i = 0; i < 16; i++) {
-                        const Ints value = repeat(&values[k][d + i]);
-                        part[i] = PER == 2 ? dot2(part[i], (Ints)s[k], value) : part[i] + s[k] * (Floats)value;
+                        const Ints x = repeat(&desk.values[k][d + i]);
+                        sum[i] = PER == 2 ? dot2(sum[i], (Ints)scores[k], x) : sum[i] + scores[k] * (Floats)x;
                     }
-                UNROLL for (int i = 0; i < 16; i++) o[b][d + i] = part[i];
+                UNROLL for (int i = 0; i < 16; i++) sums[d + i] = sum[i];
             }
         }
     }
     for (int64_t row = 0; row < rows; row++) {
+        const float share = 1 / desk.total[row / 16][row % 16], *from = (const float*)desk.sums[row / 16] + row % 16;
         float* to = y + (item.token + row / group) * y_stride + (item.head * group + row % group) * dim;
-        const float share = 1 / sum[row / 16][row % 16];
-        for (int64_t i = 0; i < dim; i++) to[i] = o[row / 16][i][row % 16] * share;
+        for (int64_t i = 0; i < dim; i++) to[i] = from[i * 16] * share;
     }
 }
 
@@ -451,7 +469,8 @@ extern "C" void forward(const Model* model, const Cache* cache, const Pass* pass
 
 #pragma omp parallel num_threads(pass->threads)
     {
-        alignas(64) Floats out[TOKENS + 16], up[TOKENS + 16];
+        Desk desk;
+        Floats *out = desk.out, *up = desk.up;
         std::vector<float> normed(wide);
         float *x = x0, *y = y0;
         int64_t tokens = all;
@@ -486,22 +505,19 @@ extern "C" void forward(const Model* model, const Cache* cache, const Pass* pass
             });
 #pragma omp for
             for (int64_t t = 0; t < tokens; t++) {
-                float* q = qkv + t * projected;
-                for (int64_t i = 0; i < m.heads + m.kv_heads; i++, q += m.head_dim) {
-                    const float* weight = i < m.heads ? layer.q_norm : layer.k_norm;
-                    if (weight) rms_norm(q, weight, m.head_dim, m.eps, q);
-                    rotate(q, m.cos + position[t] * half, m.sin + position[t] * half, half);
-                }
-                for (int64_t i = 0; i < kv; i++) {
-                    const int64_t at = l * c.layer + place[t] + i / m.head_dim * c.head + i % m.head_dim;
-                    if (c.bfloat16) put(q[i - kv], (uint16_t*)c.keys + at), put(q[i], (uint16_t*)c.values + at);
-                    else put(q[i - kv], (float*)c.keys + at), put(q[i], (float*)c.values + at);
+                float* x = qkv + t * projected;
+                for (int64_t i = 0; i < m.heads + 2 * m.kv_heads; i++, x += m.head_dim) {
+                    const int64_t k = i - m.heads, v = k - m.kv_heads;
+                    const float* weight = k < 0 ? layer.q_norm : v < 0 ? layer.k_norm : nullptr;
+                    if (weight) rms_norm(x, weight, m.head_dim, m.eps, x);
+                    if (v < 0) rotate(x, m.cos + position[t] * half, m.sin + position[t] * half, half);
+                    if (k >= 0) put_all(c, x, m.head_dim, v < 0 ? c.keys : c.values, l * c.layer + place[t] + (v < 0 ? k : v) * c.head);
                 }
             }
 #pragma omp for schedule(dynamic)
             for (size_t i = 0; i < items.size(); i++) {
-                if (c.bfloat16) attend<uint16_t>(m, c, items[i], l, layer.window, qkv, projected, y, inner);
-                else attend<float>(m, c, items[i], l, layer.window, qkv, projected, y, inner);
+                if (c.bfloat16) attend<uint16_t>(m, c, items[i], l, layer.window, qkv, projected, y, inner, desk);
+                else attend<float>(m, c, items[i], l, layer.window, qkv, projected, y, inner, desk);
             }
             if (l == m.layers - 1) {  // behind the last attention, nobody asks for the other tokens
 #pragma omp for
@@ -518,7 +534,7 @@ extern "C" void forward(const Model* model, const Cache* cache, const Pass* pass
                 product(layer.gate_up, 2 * pair, packed, first, count, out);
                 product(layer.gate_up, 2 * pair + 1, packed, first, count, up);
                 for (int64_t t = 0; t < count; t++)
-                    store(h + (first + t) * ffn + pair * 16, out[t] * up[t] / (1.f + exp2(out[t] * -LOG2E)));
+                    store(h + (first + t) * ffn + pair * 16, out[t] * up[t] / (1.f + exp2(largest(out[t], repeat(-80.f)) * -LOG2E)));
             });
             pack_all(layer.down, h, ffn);
             add_product(layer.down);

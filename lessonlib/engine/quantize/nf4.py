@@ -62,9 +62,9 @@ def quantize_nf4(x: Tensor, double: bool = False) -> NF4:
         # bitsandbytes divides in a short block where it multiplies by the reciprocal in the others.
         last = rest.abs().amax(dim=0, keepdim=True).clamp(min=SMALLEST)
         absmax, scaled = torch.cat([absmax, last]), torch.cat([scaled, rest / last])
-    codes = torch.bucketize(scaled.clamp(-1, 1), torch.tensor(MIDPOINTS, device=x.device)).to(torch.uint8)
-    high, low = F.pad(codes, (0, len(codes) % 2)).view(-1, 2).unbind(1)
-    packed = high << 4 | low
+    scaled = F.pad(scaled.clamp(-1, 1), (0, len(scaled) % 2))  # codes come in pairs
+    codes = torch.bucketize(scaled, torch.tensor(MIDPOINTS, device=x.device)).to(torch.uint8)
+    packed = codes[::2] << 4 | codes[1::2]
     if not double:
         return NF4(packed, absmax)
     offset = absmax.mean()

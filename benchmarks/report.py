@@ -1,0 +1,226 @@
+"""What a run leaves behind: one JSON and one picture a benchmark, and their tables in README.md.
+
+The JSON files are the record; tables and pictures are made from them, so nothing is ever typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .measure import WARM_UP, Row
+from .suite import BASELINE, BENCHMARKS, Benchmark
+
+HERE = Path(__file__).resolve().parent
+COLOURS = {"transformers": "#999999", "llama.cpp": "#0072B2", "ours": "#D55E00"}  # Okabe and Ito's
+HATCHES = {"transformers": "", "llama.cpp": "//", "ours": ""}
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What ran this."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+        name = next((v.strip() for k, v in lines.items() if k.strip() == "model name"), name)
+    return {
+        "cpu": name,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": threads,
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def record(
+    benchmark: Benchmark,
+    model: str,
+    rows: Sequence[Row],
+    rounds: int,
+    bandwidth: dict[str, float],
+    versions: dict[str, str],
+    threads: int,
+    quick: bool,
+) -> dict[str, Any]:
+    """One table as data."""
+    base = next((row.speed for row in rows if row.name == BASELINE and row.samples), None)
+    return {
+        "command": f"python -m benchmarks {benchmark.name} --model {model}" + " --quick" * quick,
+        "when": time.strftime("%Y-%m-%d"),
+        "machine": machine(threads),
+        "versions": versions,
+        "memory_gb_per_s": bandwidth,
+        "rounds": rounds,
+        "warm_up": f"one run of the workload, cut to {WARM_UP} tokens a request",
+        "rows": [
+            {
+                "engine": row.engine,
+                "variant": row.variant,
+                "tokens_per_s": row.speed,
+                "ratio": row.speed / base if base else None,
+                "samples": row.samples,
+                **row.facts,
+            }
+            for row in rows
+            if row.failed is None
+        ],
+        "failed": {row.name: row.failed for row in rows if row.failed is not None},
+    }
+
+
+def save(benchmark: Benchmark, model: str, found: dict[str, Any], folder: Path) -> None:
+    """Put a table into the benchmark's JSON, beside those of other models, and draw them all again."""
+    path = folder / f"{benchmark.name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = load(benchmark, folder) | {model: found}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    draw(benchmark, content, folder / f"{benchmark.name}.png")
+
+
+def load(benchmark: Benchmark, folder: Path) -> dict[str, Any]:
+    path = folder / f"{benchmark.name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def draw(benchmark: Benchmark, content: dict[str, Any], path: Path) -> None:
+    """Bars of speed-ups over the baseline, one panel a model."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    tallest = max(len(found["rows"]) for found in content.values())
+    figure, panels = pyplot.subplots(
+        1, len(content), figsize=(4.6 * len(content), 0.9 + 0.28 * tallest), squeeze=False
+    )
+    for panel, (model, found) in zip(panels[0], content.items(), strict=True):
+        rows = [row for row in found["rows"] if row["ratio"] is not None]
+        ratios = [row["ratio"] for row in rows]
+        bars = panel.barh(
+            [f"{row['engine']} {row['variant']}" for row in rows],
+            ratios,
+            color=[COLOURS[row["engine"]] for row in rows],
+            hatch=[HATCHES[row["engine"]] for row in rows],
+            edgecolor="white",
+        )
+        panel.bar_label(bars, [f"{ratio:.2g}" for ratio in ratios], padding=3, fontsize=8)
+        panel.axvline(1, color="black", linewidth=0.8, linestyle=":")
+        panel.set_xlim(0, 1.15 * max(ratios, default=1))
+        panel.invert_yaxis()
+        panel.set_title(model, fontsize=10)
+        panel.tick_params(labelsize=8)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{benchmark.title}\n(speed-up over {BASELINE})", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def table(benchmark: Benchmark, found: dict[str, Any]) -> str:
+    """Markdown of one model's rows; the fastest of each engine is bold."""
+    columns = COLUMNS.get(benchmark.name, ())
+    heads = ["", "tokens/s", "×", *(head for head, _ in columns)]
+    fastest: dict[str, float] = {}
+    for row in found["rows"]:
+        fastest[row["engine"]] = max(row["tokens_per_s"], fastest.get(row["engine"], 0.0))
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|--:" * (len(heads) - 1) + "|"]
+    for row in found["rows"]:
+        ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        if row["tokens_per_s"] == fastest[row["engine"]]:
+            ratio = f"**{ratio}**"
+        cells = [f"{row['engine']} {row['variant']}", _number(row["tokens_per_s"]), ratio]
+        lines.append("| " + " | ".join([*cells, *(tell(row, found) for _, tell in columns)]) + " |")
+    lines += [f"\n{name} did not run: {reason}" for name, reason in found["failed"].items()]
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _memory(row: dict[str, Any], found: dict[str, Any]) -> str:
+    return f"{row['read_bytes'] * row['tokens_per_s'] / 1e9 / found['memory_gb_per_s']['read']:.0%}"
+
+
+def _percent(name: str, of: str | None = None):
+    def tell(row: dict[str, Any], found: dict[str, Any]) -> str:
+        if name not in row or (of and not row[of]):
+            return ""
+        return f"{row[name] / (row[of] if of else 1):.0%}"
+
+    return tell
+
+
+def _milliseconds(row: dict[str, Any], found: dict[str, Any]) -> str:
+    return f"{1000 / row['tokens_per_s']:.3g}"
+
+
+def _first(row: dict[str, Any], found: dict[str, Any]) -> str:
+    return f"{row['first_token']:.2f}"
+
+
+def _megabytes(row: dict[str, Any], found: dict[str, Any]) -> str:
+    return f"{row['weight_bytes'] / 1e6:.1f}"
+
+
+def _bits(row: dict[str, Any], found: dict[str, Any]) -> str:
+    widest = max(other["weight_bytes"] for other in found["rows"])  # float32: 32 bits a weight
+    return f"{32 * row['weight_bytes'] / widest:.2f}"
+
+
+def _quality(row: dict[str, Any], found: dict[str, Any]) -> str:
+    return f"{row['nats'] / 0.6931471805599453 / row['text_bytes']:.4f}"
+
+
+SAME = ("same tokens", _percent("same_tokens"))
+COLUMNS: dict[str, tuple] = {
+    "decode": (("ms a token", _milliseconds), ("of memory bandwidth", _memory), SAME),
+    "prefill": (("ms to first token", lambda row, found: f"{1000 * row['first_token']:.0f}"),),
+    "batch8": (SAME,),
+    "batch32": (SAME,),
+    "mixed": (("mean s to first token", _first), SAME),
+    "quantized": (("bits a weight", _bits), ("MB", _megabytes), ("bits a byte", _quality)),
+    "speculative": (("drafts accepted", _percent("accepted", "drafted")), SAME),
+}
+
+
+def write_readme(path: Path, folder: Path) -> None:
+    """Put every table between its markers; whatever stands outside of them is left alone."""
+    text = path.read_text()
+    for name, benchmark in BENCHMARKS.items():
+        begin, end = f"<!-- {name}: made by the harness -->", f"<!-- end of {name} -->"
+        if begin not in text:
+            text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+        before, rest = text.split(begin, 1)
+        _, after = rest.split(end, 1)
+        text = before + "\n".join([begin, section(benchmark, load(benchmark, folder), folder), end]) + after
+    path.write_text(text)
+
+
+def section(benchmark: Benchmark, content: dict[str, Any], folder: Path) -> str:
+    """Heading, picture, and a table a model with the command that made it."""
+    lines = [f"## {benchmark.name}", "", f"{benchmark.title}. Counted: {benchmark.counts}.", ""]
+    if content:
+        lines += [f"![{benchmark.title}]({folder.name}/{benchmark.name}.png)", ""]
+    for model, found in content.items():
+        read, machine = found["memory_gb_per_s"]["read"], found["machine"]
+        lines += [
+            f"**{model}**: `{found['command']}` on {found['when']}, median of {found['rounds']} rounds, "
+            f"{machine['threads']} threads of {machine['cpu']}, memory read at {read:.1f} GB/s; "
+            + ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+            + ".",
+            "",
+            table(benchmark, found),
+            "",
+        ]
+    return "\n".join(lines)
