@@ -96,7 +96,7 @@ class Engine:
         self.models: dict[str, Model] = {}
 
     def about(self) -> dict[str, str]:
-        return {"llama-cpp-python": lib.__version__, "system": lib.llama_print_system_info().decode()}
+        return {"llama-cpp-python": lib.__version__, "compiled for": lib.llama_print_system_info().decode()}
 
     def quantize(self, source: str, target: str, variant: str) -> None:
         """llama.cpp's own quantizer, with the choices its users get (Q6_K for the embeddings of Q4_0)."""

@@ -16,11 +16,18 @@ from typing import Any
 import psutil
 
 from .measure import WARM_UP, Row
+from .shapes import MODELS
 from .suite import BASELINE, BENCHMARKS, Benchmark
 
 HERE = Path(__file__).resolve().parent
 COLOURS = {"transformers": "#999999", "llama.cpp": "#0072B2", "ours": "#D55E00"}  # Okabe and Ito's
 HATCHES = {"transformers": "", "llama.cpp": "//", "ours": ""}
+MARKERS = {"transformers": "s", "llama.cpp": "^", "ours": "o"}
+LABELS = {
+    "transformers": (6, 8),
+    "llama.cpp": (-6, -12),
+    "ours": (6, 3),
+}  # points from the marker, out of its way
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -80,6 +87,7 @@ def save(benchmark: Benchmark, model: str, found: dict[str, Any], folder: Path) 
     path = folder / f"{benchmark.name}.json"
     folder.mkdir(parents=True, exist_ok=True)
     content = load(benchmark, folder) | {model: found}
+    content = {name: content[name] for name in MODELS if name in content}
     path.write_text(json.dumps(content, indent=1) + "\n")
     draw(benchmark, content, folder / f"{benchmark.name}.png")
 
@@ -90,37 +98,60 @@ def load(benchmark: Benchmark, folder: Path) -> dict[str, Any]:
 
 
 def draw(benchmark: Benchmark, content: dict[str, Any], path: Path) -> None:
-    """Bars of speed-ups over the baseline, one panel a model."""
+    """One panel a model: speed-ups as bars, or what bits buy as points."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     tallest = max(len(found["rows"]) for found in content.values())
-    figure, panels = pyplot.subplots(
-        1, len(content), figsize=(4.6 * len(content), 0.9 + 0.28 * tallest), squeeze=False
-    )
+    height = 4.0 if benchmark.quality else 0.9 + 0.28 * tallest
+    figure, panels = pyplot.subplots(1, len(content), figsize=(4.8 * len(content), height), squeeze=False)
     for panel, (model, found) in zip(panels[0], content.items(), strict=True):
-        rows = [row for row in found["rows"] if row["ratio"] is not None]
-        ratios = [row["ratio"] for row in rows]
-        bars = panel.barh(
-            [f"{row['engine']} {row['variant']}" for row in rows],
-            ratios,
-            color=[COLOURS[row["engine"]] for row in rows],
-            hatch=[HATCHES[row["engine"]] for row in rows],
-            edgecolor="white",
-        )
-        panel.bar_label(bars, [f"{ratio:.2g}" for ratio in ratios], padding=3, fontsize=8)
-        panel.axvline(1, color="black", linewidth=0.8, linestyle=":")
-        panel.set_xlim(0, 1.15 * max(ratios, default=1))
-        panel.invert_yaxis()
+        (_points if benchmark.quality else _bars)(panel, found)
         panel.set_title(model, fontsize=10)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{benchmark.title}\n(speed-up over {BASELINE})", fontsize=10)
+    told = "" if benchmark.quality else f"\n(speed-up over {BASELINE})"
+    figure.suptitle(benchmark.title + told, fontsize=9)
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
+
+
+def _bars(panel: Any, found: dict[str, Any]) -> None:
+    rows = [row for row in found["rows"] if row["ratio"] is not None]
+    ratios = [row["ratio"] for row in rows]
+    bars = panel.barh(
+        [f"{row['engine']} {row['variant']}" for row in rows],
+        ratios,
+        color=[COLOURS[row["engine"]] for row in rows],
+        hatch=[HATCHES[row["engine"]] for row in rows],
+        edgecolor="white",
+    )
+    panel.bar_label(bars, [f"{ratio:.2g}" for ratio in ratios], padding=3, fontsize=8)
+    panel.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    panel.set_xlim(0, 1.15 * max(ratios, default=1))
+    panel.invert_yaxis()
+
+
+def _points(panel: Any, found: dict[str, Any]) -> None:
+    for row in found["rows"]:
+        at = float(_bits(row, found)), float(_quality(row, found))
+        panel.plot(*at, MARKERS[row["engine"]], color=COLOURS[row["engine"]], label=row["engine"])
+        panel.annotate(
+            row["variant"],
+            at,
+            LABELS[row["engine"]],
+            textcoords="offset points",
+            fontsize=8,
+            color=COLOURS[row["engine"]],
+        )
+    panel.set_xscale("log", base=2)
+    panel.set_xlabel("bits a weight, scales included", fontsize=8)
+    panel.set_ylabel("bits a byte of held-out code (lower is better)", fontsize=8)
+    handles = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    panel.legend(handles.values(), handles.keys(), fontsize=8)
 
 
 # ---------------------------------------------------------------- tables
@@ -217,7 +248,9 @@ def section(benchmark: Benchmark, content: dict[str, Any], folder: Path) -> str:
         lines += [
             f"**{model}**: `{found['command']}` on {found['when']}, median of {found['rounds']} rounds, "
             f"{machine['threads']} threads of {machine['cpu']}, memory read at {read:.1f} GB/s; "
-            + ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+            + ", ".join(
+                f"{name} {version}" for name, version in found["versions"].items() if name != "compiled for"
+            )
             + ".",
             "",
             table(benchmark, found),

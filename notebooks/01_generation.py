@@ -174,8 +174,8 @@ hidden(sample)
 # loop is four lines; watch it work.
 
 # %%
-text = tokenizer.encode("def area(width, height):\n    return")
-for step in range(6):
+text = tokenizer.encode("def count(items):\n    return")
+for step in range(7):
     logits = model(torch.tensor([text])).logits  # run everything written so far …
     new = int(logits[0, -1].argmax())  # … choose one token from the last position …
     text = [*text, new]  # … append it, and start over
@@ -185,7 +185,7 @@ print(tokenizer.decode(text))
 # %% [markdown]
 # Two things are missing before this can be called an engine.
 #
-# **It must know when to stop.** Look at step 5: pico chose `<|im_end|>`, which means *I have finished*, and our loop went on
+# **It must know when to stop.** Look at step 6: pico chose `<|im_end|>`, which means *I have finished*, and our loop went on
 # all the same. A token like that is called **end of sequence**, `eos`. pico has two: `<|endoftext|>` (id 0) closes a file,
 # `<|im_end|>` (id 2) an answer in a chat; decoding leaves them out. When the model chooses one, the text is done. A text
 # also ends when it has as many new tokens as you asked for, or when the model's **context** (the longest text it can read;
@@ -268,7 +268,7 @@ hidden(generate)
 #
 # **Question: twice the text. How much more work?**
 #
-# Look at the steps above once more: *ran 10 tokens, ran 11, ran 12 …* Each step runs the **whole** text through the model
+# Look at the steps above once more: *ran 7 tokens, ran 8, ran 9 …* Each step runs the **whole** text through the model
 # although all of it but one token was run before. One could keep the results and use them again. Kept results are called a
 # **cache**; what we have is a loop *without a cache*.
 #

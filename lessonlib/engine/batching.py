@@ -170,6 +170,7 @@ class StaticBatcher:
         self.waiting: list[Request] = []
         self.running: list[Request] = []
         self._steps: Iterator[list[Request]] | None = None
+        self._on_token: OnToken | None = None
 
     @property
     def unfinished(self) -> int:
@@ -192,14 +193,18 @@ class StaticBatcher:
 
         After an exception, Ctrl-C included, the next step runs the batch again from what it has.
         """
+        self._on_token = on_token
         if not any(request.finish_reason is None for request in self.running):
             self.running, self.waiting = self.waiting[: self.batch_size], self.waiting[self.batch_size :]
             self._steps = None
         if self._steps is None:
             rows = [request for request in self.running if request.finish_reason is None]
-            self._steps = run(self.model, rows, on_token=on_token)
+            self._steps = run(self.model, rows, on_token=self._tell)
         try:
             return next(self._steps, [])
         except BaseException:
             self._steps = None
             raise
+
+    def _tell(self, request: Request) -> str | None:
+        return None if self._on_token is None else self._on_token(request)

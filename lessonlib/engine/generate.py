@@ -83,14 +83,17 @@ def run(
     while any(row.finish_reason is None for row in rows):
         lengths = [len(tokens) for tokens in pending]
         logits = model(pad(pending, model.device), cache=cache, lengths=lengths, last_only=True).logits
-        active = [(i, row) for i, row in enumerate(rows) if row.finish_reason is None]
-        for i, row in active:
+        served = []
+        for i, row in enumerate(rows):
+            if row.finish_reason is not None:  # perhaps by the on_token of another row
+                continue
+            served.append(row)
             row.processed += lengths[i]
             choice = choose(logits[i, -1], row.params, row.generator, row.prompt, row.output)
             advance(row, choice, model.config.eos_token_ids, context)
             if on_token is not None:
                 row.finish_reason = on_token(row) or row.finish_reason
-        yield [row for _, row in active]
+        yield served
         if cache is None:
             pending = [row.ids for row in rows]
         else:

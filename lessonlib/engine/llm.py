@@ -272,12 +272,14 @@ class LLM:
     ) -> Speculator | None:
         if model is None:
             return None
+        from .acceptance import Costs
         from .speculative import DraftModelSpeculator, NgramSpeculator
 
         if model == "ngram":
-            return NgramSpeculator(lookahead)
+            return NgramSpeculator(lookahead, Costs())
         draft = _load(model, dtype, self.model.device, None, compiled)
-        return DraftModelSpeculator(draft, self.model, pool.num_blocks, pool.block_size, lookahead)
+        costs = Costs.by_weights(draft, self.model)
+        return DraftModelSpeculator(draft, self.model, pool.num_blocks, pool.block_size, lookahead, costs)
 
 
 def _load(

@@ -17,6 +17,7 @@ import numpy as np
 from .config import is_whole
 from .errors import BadParameter
 from .generate import advance
+from .prompts import as_ids
 from .sampling import Choice, SamplingParams
 from .scheduler import Request, Scheduler
 
@@ -112,16 +113,18 @@ def _requests(trace: Sequence[Arrival]) -> list[Request]:
         raise BadParameter("A trace without arrivals has nothing to replay; give at least one.")
     requests = []
     for number, arrival in enumerate(trace):
-        prompt = arrival.prompt
-        if isinstance(prompt, int):
-            # Prompts that share no prefix: each begins with a token of its own.
-            prompt = [number, *[0] * (prompt - 1)] if is_whole(prompt, least=1) else []
+        if is_whole(arrival.prompt):
+            # Prompts that share no prefix: each begins with a token of its own, which no other prompt has.
+            size = int(arrival.prompt)  # type: ignore[arg-type]
+            prompt = [-1 - number, *[0] * (size - 1)][: max(0, size)]
+        else:
+            prompt = as_ids(arrival.prompt)
         if not prompt or not np.isfinite(arrival.time):
             raise BadParameter(
                 f"{arrival} makes no sense; a request comes at some time with at least one token."
             )
         params = SamplingParams(temperature=0, max_tokens=arrival.output, ignore_eos=True)
-        requests.append(Request(list(prompt), params, priority=arrival.priority))
+        requests.append(Request(prompt, params, priority=arrival.priority))
     return requests
 
 

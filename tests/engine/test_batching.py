@@ -61,7 +61,7 @@ def expected(engine, request: Request) -> list[int]:
 def test_every_request_gets_the_tokens_it_gets_alone(kind):
     """Random arrivals, aborts and pools; any slot that is stale, missing, doubled or foreign changes the tokens."""
     preemptions = cached = 0
-    for seed in range(60):
+    for seed in range(50):
         random = Random(seed)
         engine = any_engine(random, **KINDS[kind])
         requests: list[Request] = []
@@ -159,7 +159,7 @@ def test_aborts_in_a_static_batch():
 @torch.inference_mode()
 def test_a_real_model_in_float32_says_what_it_says_alone(window):
     model = random_model(tiny_config(hidden_size=32, num_hidden_layers=2, sliding_window=window))
-    for seed in range(12):
+    for seed in range(10):
         check_against_generate(model, Random(seed))
 
 
@@ -194,7 +194,7 @@ def check_against_generate(model, random: Random) -> None:
 
 def test_pico_says_what_it_says_alone():
     model = load_model("pico")
-    for seed in range(3):
+    for seed in range(2):
         check_against_generate(model, Random(seed))
 
 
@@ -243,7 +243,7 @@ class Breaks:
 @pytest.mark.parametrize("error", [Trouble, KeyboardInterrupt])
 def test_an_exception_in_the_middle_of_a_step_costs_nothing_but_time(where, error):
     happened = 0
-    for seed in range(30):
+    for seed in range(15):
         random = Random(seed)
         engine = any_engine(random)
         requests: list[Request] = []
@@ -275,7 +275,7 @@ def test_an_exception_in_the_middle_of_a_step_costs_nothing_but_time(where, erro
         engine.model = model
         check_pool(engine.scheduler.pool)
         assert [request.output for request in requests] == [expected(engine, request) for request in requests]
-    assert happened >= (3 if where == "copy" else 20)
+    assert happened >= (1 if where == "copy" else 10)
 
 
 def interrupted_at(line: int, engine, requests: list[Request]) -> bool:
@@ -363,6 +363,24 @@ def test_on_token_may_end_its_request_and_abort_others():
     assert [len(r.output) for r in requests] == [2, 2, 6, 1, 3]
     assert all(r.output == expected(engine, r)[: len(r.output)] for r in requests)
     check_pool(engine.scheduler.pool)
+
+
+def test_on_token_in_a_static_batch():
+    engine = StaticBatcher(Recall(), batch_size=3)
+    requests = [Request([1, 2, number], params(6)) for number in range(3)]
+    for request in requests:
+        engine.add(request)
+    engine.step()
+
+    def on_token(request: Request) -> str | None:
+        if request is requests[0] and len(request.output) == 2:
+            engine.abort(requests[1])  # its turn would come later in this step
+        return "stop" if request is requests[0] and len(request.output) == 4 else None
+
+    served = engine.step(on_token)
+    assert served == [requests[0], requests[2]]
+    drain(engine, on_token=on_token)
+    assert [(r.finish_reason, len(r.output)) for r in requests] == [("stop", 4), ("abort", 1), ("length", 6)]
 
 
 def test_what_cannot_be_served_is_refused_and_changes_nothing():

@@ -47,7 +47,7 @@ def pair(request):
 
 
 @pytest.mark.parametrize(
-    ("name", "most_parameters", "most_bytes"), [("pico", 12e6, 20e6), ("pico-draft", 1.5e6, 3e6)]
+    ("name", "most_parameters", "most_bytes"), [("pico", 12e6, 20e6), ("pico-draft", 2.2e6, 4.4e6)]
 )
 def test_sizes_keep_their_promise(name, most_parameters, most_bytes):
     model, file = load_model(name), resolve(name) / "model.safetensors"
@@ -122,10 +122,10 @@ def test_the_same_logits_over_a_long_text(pair):
 def test_a_chat_is_answered():
     """Not what is said, but that an answer begins and ends."""
     answer = LLM("pico").chat(
-        [{"role": "user", "content": "Write a Python function named add. Return the sum of a and b."}],
+        [{"role": "user", "content": "Write a function named read_lines. Read a file and return its lines."}],
         SamplingParams(temperature=0, max_tokens=80),
     )[0]
     assert answer.prompt.endswith("<|im_start|>assistant\n")
-    assert answer.outputs[0].text.startswith("def add(")
+    assert answer.outputs[0].text.startswith("def read_lines(")
     assert answer.outputs[0].finish_reason == "stop"
     assert "<|im_end|>" not in answer.outputs[0].text

@@ -240,8 +240,21 @@ def test_shared_prompts_are_found_and_numbers_of_tokens_share_nothing():
     shared = [Arrival(float(i), [7] * 33, 2) for i in range(3)]
     computed = [step.computed for step in replay(shared, scheduler()).steps]
     assert computed == [33, 1, 1, 1, 1, 1]
-    apart = [Arrival(float(i), 33, 2) for i in range(3)]
-    assert [step.computed for step in replay(apart, scheduler()).steps] == [33, 1] * 3
+    # Nor with prompts that are given as ids, even those that look like the ones made up for numbers.
+    apart = [Arrival(float(i), 33, 2) for i in range(2)] + [
+        Arrival(2.0 + i, [i] + [0] * 32, 2) for i in range(2)
+    ]
+    assert [step.computed for step in replay(apart, scheduler()).steps] == [33, 1] * 4
+
+
+def test_a_trace_may_be_made_of_numpy_s_numbers():
+    plain = [Arrival(0.0, 5, 2), Arrival(1.0, [1, 2, 3], 2)]
+    theirs = [
+        Arrival(np.float64(0), np.int64(5), np.int32(2)),
+        Arrival(np.float32(1), np.array([1, 2, 3]), np.int64(2)),
+    ]
+    assert replay(theirs, scheduler()).tokens == replay(plain, scheduler()).tokens
+    assert replay_static(theirs, 2).tokens == replay_static(plain, 2).tokens
 
 
 def test_a_clock_may_begin_anywhere():
@@ -261,6 +274,10 @@ def test_a_clock_may_begin_anywhere():
         [],
         [Arrival(0.0, 0, 1)],
         [Arrival(0.0, [], 1)],
+        [Arrival(0.0, -3, 1)],
+        [Arrival(0.0, True, 1)],
+        [Arrival(0.0, "text", 1)],
+        [Arrival(0.0, 1.5, 1)],
         [Arrival(float("nan"), 1, 1)],
         [Arrival(float("inf"), 1, 1)],
         [Arrival(0.0, 1, 0)],

@@ -83,13 +83,13 @@ def until_stop(tokens: list[int]) -> list[int]:
     return tokens[: fives[2] + 1] if len(fives) > 2 else tokens
 
 
-def speculator_for(kind: str, k: int, costs: Costs | None, target, draft, settings) -> object:
+def speculator_for(kind: str, k: int, costs: Costs | None, target, draft, num_blocks: int, block_size: int):
     if kind == "ngram":
         return NgramSpeculator(k, costs, max_n=3, min_n=1)
-    return Watched(draft, target, settings["num_blocks"], settings["block_size"], k, costs)
+    return Watched(draft, target, num_blocks, block_size, k, costs)
 
 
-@settings(QUIET, max_examples=100)
+@settings(QUIET, max_examples=50)
 @given(
     kind=st.sampled_from(["draft", "draft", "ngram"]),
     k=st.integers(1, 6),
@@ -110,12 +110,13 @@ def test_any_trace_gives_the_tokens_of_plain_greedy(
     random = Random(seed)
     target = Recall(VOCAB, context=40, eos=(6,))
     draft = Doubtful(right, context=draft_context, eos=(6,))
-    sizes = {"num_blocks": num_blocks * 4 // block_size, "block_size": block_size}
-    guesser = speculator_for(kind, k, costs, target, draft, settings)
+    num_blocks = num_blocks * 4 // block_size
+    guesser = speculator_for(kind, k, costs, target, draft, num_blocks, block_size)
     engine = batcher(
         target,
         guesser,
-        **settings,
+        num_blocks=num_blocks,
+        block_size=block_size,
         prefix_caching=caching,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=budget,
@@ -353,9 +354,9 @@ def chi_squared(counts: Counter) -> tuple[float, float]:
     return (chi2 - len(truth) + 1) / math.sqrt(2 * (len(truth) - 1)), variation
 
 
-@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("k", [1, 3])
 def test_whole_texts_come_out_as_often_as_the_target_alone_would_say_them(k):
-    surprise, variation = chi_squared(sampled(k, 3000))
+    surprise, variation = chi_squared(sampled(k, 2500))
     print(f"k={k}: χ² {surprise:+.1f} σ, total variation {variation:.3f}")
     assert surprise < 4
 
@@ -367,6 +368,6 @@ def test_the_same_test_notices_a_wrong_rule_in_the_engine(monkeypatch):
 
     right = speculative.accept
     monkeypatch.setattr(speculative, "accept", replaced_from_p)
-    surprise, variation = chi_squared(sampled(2, 3000))
+    surprise, variation = chi_squared(sampled(2, 2500))
     print(f"wrong rule: χ² {surprise:+.1f} σ, total variation {variation:.3f}")
     assert surprise > 8

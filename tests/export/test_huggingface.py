@@ -67,7 +67,7 @@ def test_quantized_weights_are_the_engines_own(tmp_path: Path, family: str, kind
             one = (
                 Int8Linear.from_linear(layer)
                 if kind == "int8"
-                else Int4Linear.from_linear(layer, symmetric=True)
+                else Int4Linear.from_linear(layer, group_size=32, symmetric=True)
             )
             layer.weight = torch.nn.Parameter(one.dequantize(), requires_grad=False)
     rounded = ours(ids).logits

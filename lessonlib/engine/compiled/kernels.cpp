@@ -25,6 +25,17 @@ typedef int32_t Ints __attribute__((vector_size(64), may_alias));
 typedef int8_t Bytes __attribute__((vector_size(16), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(32), may_alias));
 
+#define PICK(first) first, first + 2, first + 4, first + 6, first + 8, first + 10, first + 12, first + 14, first + 16, \
+    first + 18, first + 20, first + 22, first + 24, first + 26, first + 28, first + 30
+#ifdef __clang__
+#define EVENS(a, b) __builtin_shufflevector(a, b, PICK(0))
+#define ODDS(a, b) __builtin_shufflevector(a, b, PICK(1))
+#else
+#define EVENS(a, b) __builtin_shuffle(a, b, Ints{PICK(0)})
+#define ODDS(a, b) __builtin_shuffle(a, b, Ints{PICK(1)})
+#endif
+const Ints COUNT = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 enum Kind : int64_t { FLOAT32, BFLOAT16, INT8, INT4 };
 #ifdef __AVX512F__
 constexpr int MOST = 16;           // tokens in the largest tile: their sums fill the registers
@@ -33,6 +44,7 @@ constexpr int MOST = 4;
 #endif
 constexpr int BLOCK = 4;           // groups that share one scale of a token
 constexpr int TOKENS = 64;         // tokens that stay in the cache while panels of weights stream past
+constexpr int FEW = 8;             // queries that attend_few takes
 constexpr int KEYS = 32;           // keys that attention takes at a time
 constexpr int QUERIES = 4;         // vectors of 16 queries that share them
 constexpr int HEAD = 256 + 16;     // largest head_dim, and some more so that rows do not compete for one cache line
@@ -86,8 +98,20 @@ static inline Floats load(const float* p) {
 static inline void store(float* p, Floats v, int64_t count = 16) {
     memcpy(p, &v, count < 16 ? 4 * count : 64);
 }
+static inline Floats widen(Halves h) {
+#ifdef __AVX512F__  // GCC takes two steps otherwise
+    return (Floats)((Ints)_mm512_cvtepu16_epi32((__m256i)h) << 16);
+#else
+    return (Floats)(__builtin_convertvector(h, Ints) << 16);
+#endif
+}
+static inline Floats load_as_floats(const float* p) { return load(p); }
+static inline Floats load_as_floats(const uint16_t* p) {
+    Halves h;
+    memcpy(&h, p, 32);
+    return widen(h);
+}
 static inline Floats largest(Floats a, Floats b) { return a > b ? a : b; }
-static inline Floats widen(Halves h) { return (Floats)(__builtin_convertvector(h, Ints) << 16); }
 static inline Ints round_half(Floats f) {  // to bfloat16, ties to even, in the upper 16 bits
     Ints x = (Ints)f;
     return (x + 0x7fff + ((x >> 16) & 1)) & (int32_t)0xffff0000;
@@ -206,7 +230,7 @@ template <Kind K> static inline void unpack(const Matrix& w, int64_t group, Ints
 template <Kind K, int M> __attribute__((noinline)) static void tile(const Matrix& w, int64_t panel, const Rows& x, int64_t first, Floats* out) {
     const int64_t groups = groups_of(w), base = first / 16 * groups * 16 + first % 16;
     const int64_t step = K == INT8 || K == INT4 ? BLOCK : groups;
-    constexpr int FEW = M < 4 ? M : 4;
+    constexpr int SOME = M < 4 ? M : 4;
     for (int64_t begin = 0, block = 0; begin < groups; begin += step, block++) {
         const int64_t scale = base + block * 16, end = std::min(groups, begin + step);
         Floats sum[M];
@@ -222,11 +246,11 @@ template <Kind K, int M> __attribute__((noinline)) static void tile(const Matrix
             if (K == INT4) {
                 const Halves* affine = w.affine + (panel * groups + g) * (1 + w.zeros);
                 const Floats slope = widen(affine[0]);
-                UNROLL for (int f = 0; f < M; f += FEW) {
-                    UNROLL for (int t = f; t < f + FEW; t++) whole[t] = repeat(x.zero + base + g * 16 + t);
+                UNROLL for (int f = 0; f < M; f += SOME) {
+                    UNROLL for (int t = f; t < f + SOME; t++) whole[t] = repeat(x.zero + base + g * 16 + t);
                     UNROLL for (int i = 0; i < 8; i++)
-                        UNROLL for (int t = f; t < f + FEW; t++) whole[t] = dot4(whole[t], r[i], repeat(a + t * 32 + i * 4));
-                    UNROLL for (int t = f; t < f + FEW; t++) sum[t] += __builtin_convertvector(whole[t], Floats) * slope;
+                        UNROLL for (int t = f; t < f + SOME; t++) whole[t] = dot4(whole[t], r[i], repeat(a + t * 32 + i * 4));
+                    UNROLL for (int t = f; t < f + SOME; t++) sum[t] += __builtin_convertvector(whole[t], Floats) * slope;
                 }
                 if (w.zeros) {
                     const Floats zero = widen(affine[1]);
@@ -331,16 +355,90 @@ static void put_all(const Cache& c, const float* x, int64_t size, uint8_t* to, i
 }
 
 struct Item {  // of attention's work: the queries of some tokens of a sequence that share a key/value head
-    const int64_t* table;
+    const int64_t* place;  // of each position of the sequence
     int64_t token, position, count, head;
 };
 
 struct alignas(64) Desk {  // what one thread works on
-    Ints queries[QUERIES][HEAD], position[QUERIES];
-    Floats sums[QUERIES][HEAD], total[QUERIES], highest[QUERIES], scores[KEYS];
+    Ints queries[FEW][HEAD], position[QUERIES];
+    Floats sums[FEW][HEAD], total[QUERIES], highest[QUERIES], scores[KEYS];
     int32_t keys[KEYS][HEAD], values[KEYS][HEAD], row[HEAD];
     Floats out[TOKENS + 16], up[TOKENS + 16];
 };
+
+// out[t]'s lanes added up, for 16 of them: lane t of the result.
+static inline Floats totals(Floats* v) {
+    UNROLL for (int left = 8; left; left /= 2)
+        UNROLL for (int i = 0; i < left; i++) v[i] = EVENS(v[2 * i], v[2 * i + 1]) + ODDS(v[2 * i], v[2 * i + 1]);
+    return v[0];
+}
+
+// Attention where few queries share the keys, as in decode: keys are read where they lie, 16 numbers to a vector.
+template <class T>
+__attribute__((noinline)) static void attend_few(const Model& m, const Cache& c, const Item& item, int64_t layer, int64_t window, const float* qkv, int64_t stride, float* y, int64_t y_stride, Desk& desk) {
+    constexpr int PER = 4 / sizeof(T);
+    const int64_t dim = m.head_dim, group = m.heads / m.kv_heads, rows = item.count * group, last = item.position + item.count - 1;
+    const float scale = LOG2E / std::sqrt((float)dim);
+    float weights[KEYS][FEW] = {}, highest[FEW], fade[FEW] = {};
+    Floats total[FEW] = {};
+    const T *keys[KEYS], *values[KEYS];
+    const int64_t begin = layer * c.layer + item.head * c.head;
+    for (int64_t r = 0; r < rows; r++) {
+        const float* from = qkv + (item.token + r / group) * stride + (item.head * group + r % group) * dim;
+        for (int64_t i = 0; i < dim; i++) put(from[i] * scale, (T*)desk.queries[r] + i);
+        highest[r] = LOWEST;
+        std::fill(desk.sums[r], desk.sums[r] + dim / 16, Floats{});
+    }
+    for (int64_t start = std::max<int64_t>(0, item.position - window + 1); start <= last; start += KEYS) {
+        for (int64_t k = 0; k < KEYS; k++) {
+            const int64_t at = begin + item.place[std::min(start + k, last)];
+            keys[k] = (const T*)c.keys + at, values[k] = (const T*)c.values + at;
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t position = item.position + r / group;
+            Floats scores[KEYS / 16], most = repeat(LOWEST);
+            for (int k = 0; k < KEYS; k += 16) {
+                Floats part[16];
+                UNROLL for (int i = 0; i < 16; i++) part[i] = Floats{};
+                for (int64_t w = 0; w < dim / PER; w += 16) {
+                    const Ints query = desk.queries[r][w / 16];
+                    UNROLL for (int i = 0; i < 16; i++) {
+                        const Ints key = (Ints)load((const float*)keys[k + i] + w);
+                        part[i] = PER == 2 ? dot2(part[i], query, key) : part[i] + (Floats)query * (Floats)key;
+                    }
+                }
+                const Ints p = (int32_t)(start + k) + COUNT;
+                scores[k / 16] = (p <= (int32_t)position) & (p > (int32_t)(position - window)) ? totals(part) : repeat(LOWEST);
+                most = largest(most, scores[k / 16]);
+            }
+            float top = highest[r];
+            UNROLL for (int i = 0; i < 16; i++) top = std::max(top, most[i]);
+            fade[r] = std::exp2(highest[r] - top), highest[r] = top;
+            total[r] *= fade[r];
+            for (int k = 0; k < KEYS; k += 16) {
+                const Floats weight = exp2(scores[k / 16] - top);
+                total[r] += weight;
+                UNROLL for (int i = 0; i < 16; i++) weights[k + i][r] = weight[i];
+            }
+        }
+        for (int64_t r = 0; r < rows; r += 4)
+            for (int64_t d = 0; d < dim / 16; d += 4) {
+                Floats sum[4][4];
+                UNROLL for (int i = 0; i < 16; i++) sum[i / 4][i % 4] = desk.sums[r + i / 4][d + i % 4] * fade[r + i / 4];
+                for (int k = 0; k < KEYS; k++)
+                    UNROLL for (int j = 0; j < 4; j++) {
+                        const Floats value = load_as_floats(values[k] + (d + j) * 16);
+                        UNROLL for (int i = 0; i < 4; i++) sum[i][j] += value * weights[k][r + i];
+                    }
+                UNROLL for (int i = 0; i < 16; i++) desk.sums[r + i / 4][d + i % 4] = sum[i / 4][i % 4];
+            }
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        const float share = 1 / ::total(total[r]);
+        float* to = y + (item.token + r / group) * y_stride + (item.head * group + r % group) * dim;
+        for (int64_t i = 0; i < dim / 16; i++) store(to + i * 16, desk.sums[r][i] * share);
+    }
+}
 
 // Attention of an item over the T (float or bfloat16) in the cache: 16 queries to a vector, so that every step of the
 // softmax is one operation for all of them; keys in pieces, with running maxima (Dao et al. 2022, arXiv:2205.14135 §3).
@@ -366,9 +464,9 @@ __attribute__((noinline)) static void attend(const Model& m, const Cache& c, con
         const int64_t count = std::min<int64_t>(KEYS, last - start + 1);
         for (int64_t k = 0; k < KEYS; k++) {
             // Behind the last key, its copies: masked, but numbers.
-            const int64_t p = std::min(start + k, last), place = item.table[p / c.block_size] * c.block + p % c.block_size * c.slot;
-            memcpy(desk.keys[k], (const T*)c.keys + begin + place, dim * sizeof(T));
-            const T* from = (const T*)c.values + begin + place;
+            const int64_t at = begin + item.place[std::min(start + k, last)];
+            memcpy(desk.keys[k], (const T*)c.keys + at, dim * sizeof(T));
+            const T* from = (const T*)c.values + at;
             if (PER == 1) memcpy(desk.values[k], from, dim * sizeof(T));
             else if (k % 2 == 0) for (int64_t i = 0; i < dim; i++) desk.values[k / 2][i] = from[i];
             else for (int64_t i = 0; i < dim; i++) desk.values[k / 2][i] |= (uint32_t)from[i] << 16;  // neighbours share a word
@@ -439,20 +537,21 @@ extern "C" void forward(const Model* model, const Cache* cache, const Pass* pass
     const int64_t wide = padded(m.hidden), inner = padded(m.heads * m.head_dim), ffn = padded(m.ffn);
     const int64_t projected = padded(m.layer[0].qkv.rows), kv = m.kv_heads * m.head_dim;
 
-    std::vector<int64_t> position(all), place(all);
+    std::vector<int64_t> position, place, seen;  // of each token; seen: places of whole sequences, one after the other
     std::vector<Item> items;
-    int64_t token = 0;
+    int64_t ends = 0;
+    for (int64_t s = 0; s < pass->spans; s++) ends += pass->starts[s] + pass->counts[s];
+    seen.reserve(ends);  // items point into it
     const int64_t* table = pass->tables;
+    const int64_t share = std::max<int64_t>(1, QUERIES * 16 / (m.heads / m.kv_heads));
     for (int64_t s = 0; s < pass->spans; table += pass->width[s++]) {
-        const int64_t share = std::max<int64_t>(1, QUERIES * 16 / (m.heads / m.kv_heads));
-        for (int64_t i = 0; i < pass->counts[s]; i++) {
-            const int64_t p = pass->starts[s] + i;
-            position[token + i] = p;
-            place[token + i] = table[p / c.block_size] * c.block + p % c.block_size * c.slot;
-            if (i % share == 0)
-                for (int64_t h = 0; h < m.kv_heads; h++) items.push_back({table, token + i, p, std::min(share, pass->counts[s] - i), h});
+        const int64_t start = pass->starts[s], end = start + pass->counts[s], *first = seen.data() + seen.size();
+        for (int64_t p = 0; p < end; p++) seen.push_back(table[p / c.block_size] * c.block + p % c.block_size * c.slot);
+        for (int64_t p = start; p < end; p++) {
+            if ((p - start) % share == 0)
+                for (int64_t h = 0; h < m.kv_heads; h++) items.push_back({first, (int64_t)position.size(), p, std::min(share, end - p), h});
+            position.push_back(p), place.push_back(first[p]);
         }
-        token += pass->counts[s];
     }
     std::reverse(items.begin(), items.end());  // the longest first, so that the threads end together
 
@@ -516,8 +615,9 @@ extern "C" void forward(const Model* model, const Cache* cache, const Pass* pass
             }
 #pragma omp for schedule(dynamic)
             for (size_t i = 0; i < items.size(); i++) {
-                if (c.bfloat16) attend<uint16_t>(m, c, items[i], l, layer.window, qkv, projected, y, inner, desk);
-                else attend<float>(m, c, items[i], l, layer.window, qkv, projected, y, inner, desk);
+                const bool few = m.head_dim % 64 == 0 && items[i].count * (m.heads / m.kv_heads) <= FEW;
+                auto method = c.bfloat16 ? few ? attend_few<uint16_t> : attend<uint16_t> : few ? attend_few<float> : attend<float>;
+                method(m, c, items[i], l, layer.window, qkv, projected, y, inner, desk);
             }
             if (l == m.layers - 1) {  // behind the last attention, nobody asks for the other tokens
 #pragma omp for

@@ -88,7 +88,9 @@ def _decode(
     peak = tl.full((M,), -1e30, tl.float32)
     total = tl.zeros((M,), tl.float32)
     mix = tl.zeros((M, PD), tl.float32)
-    if split == 0:  # the new token's own key and value: nobody else reads them, so nobody has to wait for them
+    if (
+        split == 0
+    ):  # the new token's own key and value: nobody else reads them, so nobody has to wait for them
         k = _turned(qkv + (HEADS + head) * D + place, k_norm, cos, sin, position, eps, d, D).to(q.dtype)
         v = tl.load(qkv + (HEADS + KV_HEADS + head) * D + place + d, d < D, other=0)
         slot = (_slot(tables, position, True, BLOCK) * KV_HEADS + head) * D
@@ -128,7 +130,9 @@ def _join(y, mixes, sums, pair, parts, d, GROUP: tl.constexpr, SPLITS: tl.conste
         at = (pair * SPLITS + part) * GROUP + g
         peak = tl.load(sums + at * 2, part < parts, other=-1e30, cache_modifier=".cg")
         total = tl.load(sums + at * 2 + 1, part < parts, other=0, cache_modifier=".cg")
-        mix = tl.load(mixes + at[:, None] * D + d, (part < parts)[:, None] & (d < D), other=0, cache_modifier=".cg")
+        mix = tl.load(
+            mixes + at[:, None] * D + d, (part < parts)[:, None] & (d < D), other=0, cache_modifier=".cg"
+        )
         weight = tl.exp2(peak - tl.max(peak, 0))
         out = tl.sum(mix * weight[:, None], 0) / tl.sum(total * weight, 0)
         tl.store(y + g * D + d, out[None, :], d < D)
@@ -206,9 +210,7 @@ class Attention:
         parts = max(self.splits(rows) * rows for rows in range(1, self.rows + 1)) * config.num_key_value_heads
         self._mixes = torch.empty(parts * self.group * config.head_dim, device=device)
         self._sums = torch.empty(parts * self.group * 2, device=device)
-        self._arrivals = torch.zeros(
-            self.rows * config.num_key_value_heads, dtype=torch.int32, device=device
-        )
+        self._arrivals = torch.zeros(self.rows * config.num_key_value_heads, dtype=torch.int32, device=device)
         self.shape = {
             "HEADS": config.num_attention_heads,
             "KV_HEADS": config.num_key_value_heads,
@@ -239,13 +241,16 @@ class Attention:
         begins at ``tables[offsets[r]]``, its token stands at ``positions[r]``, or is not real when that is negative.
         """
         rows, config = len(qkv), self.config
-        y = torch.empty(rows, config.num_attention_heads * config.head_dim, dtype=qkv.dtype, device=qkv.device)
+        y = torch.empty(
+            rows, config.num_attention_heads * config.head_dim, dtype=qkv.dtype, device=qkv.device
+        )
         splits = self.splits(rows)
         _decode[(rows, config.num_key_value_heads, splits)](
             qkv, *_weights(norms), self.cos, self.sin, keys, values, positions, offsets, tables, y,
             self._mixes, self._sums, self._arrivals, LOG2E * config.head_dim**-0.5, config.rms_norm_eps,
             **self.shape, BLOCK=block_size, WINDOW=config.window(layer) or 0, SPLITS=splits,
-            TILE=self._tile(keys), M=max(16, triton.next_power_of_2(self.group)), PDL=pdl(qkv.device), launch_pdl=pdl(qkv.device),
+            TILE=self._tile(keys), M=max(16, triton.next_power_of_2(self.group)), PDL=pdl(qkv.device),
+            launch_pdl=pdl(qkv.device),
         )  # fmt: skip
         return y
 

@@ -15,7 +15,8 @@ from . import matmul
 
 
 class CudaInt4Linear(QuantizedLinear):
-    """An Int4Linear in the order of ``matmul.py``: ``words`` int32 (out, groups * G / 8), ``pairs`` int32 (out, groups).
+    """An Int4Linear in the order of ``matmul.py``: ``words`` int32 (out, groups * G / 8) and ``pairs``
+    int32 (out, groups).
 
     A symmetric one stores its zeros all the same: 16 bits a group more.
     """
@@ -31,7 +32,8 @@ class CudaInt4Linear(QuantizedLinear):
         words = torch.stack([codes[:, :, j].int() << (4 * j) for j in range(8)]).sum(0, dtype=torch.int32)
         zeros = torch.zeros_like(module.scales) if module.symmetric else module.zeros
         pairs = torch.stack([module.scales, zeros], -1).bfloat16().contiguous().view(torch.int32).squeeze(-1)
-        return cls(module.in_features, module.out_features, module.bias, words=words.flatten(1).contiguous(), pairs=pairs)
+        words = words.flatten(1).contiguous()
+        return cls(module.in_features, module.out_features, module.bias, words=words, pairs=pairs)
 
     @property
     def has_kernel(self) -> bool:
@@ -75,7 +77,11 @@ class Projection:
         for module, part, view in zip(
             self.modules, parts, merged.split([len(part) for part in parts]), strict=True
         ):
-            setattr(module, name, nn.Parameter(view, requires_grad=False) if isinstance(part, nn.Parameter) else view)
+            setattr(
+                module,
+                name,
+                nn.Parameter(view, requires_grad=False) if isinstance(part, nn.Parameter) else view,
+            )
         return merged
 
     def __call__(

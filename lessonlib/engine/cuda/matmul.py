@@ -27,31 +27,33 @@ def _code(words, j: tl.constexpr):
 @triton.jit
 def _matvec(
     x, norm, weight, scales, bias, residual, y, rows, eps,
-    COLUMNS: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, GATED: tl.constexpr, PDL: tl.constexpr,
-    ROWS: tl.constexpr, TILE: tl.constexpr,
+    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
+    GATED: tl.constexpr, PDL: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     if PDL:
         gdc_launch_dependents()
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    tile, pair = _fetch(weight, scales, row, rows, 0, COLUMNS, BITS, GROUP, TILE)
+    tile, pair = _fetch(weight, scales, row, rows, 0, WIDTH, BITS, GROUP, TILE)
     if GATED:  # the up rows stand behind the gate rows
-        tile_up, pair_up = _fetch(weight, scales, row + rows, 2 * rows, 0, COLUMNS, BITS, GROUP, TILE)
+        tile_up, pair_up = _fetch(weight, scales, row + rows, 2 * rows, 0, WIDTH, BITS, GROUP, TILE)
     if PDL:
         gdc_wait()  # weights may be fetched early; x is what the kernel before this one makes
-    RUN: tl.constexpr = 128 // (32 if BITS == 4 else BITS)  # neighbours that one thread fetches, and adds up itself
+    RUN: tl.constexpr = 128 // (
+        32 if BITS == 4 else BITS
+    )  # neighbours that one thread fetches, and adds up itself
     total = tl.zeros((ROWS, TILE // RUN), tl.float32)
     total_up = tl.zeros((ROWS, TILE // RUN), tl.float32)
     squares = tl.zeros((TILE,), tl.float32)
-    for start in range(0, _width(COLUMNS, BITS, GROUP), TILE):
-        coming, coming_pair = _fetch(weight, scales, row, rows, start + TILE, COLUMNS, BITS, GROUP, TILE)
+    for start in range(0, WIDTH, TILE):
+        coming, coming_pair = _fetch(weight, scales, row, rows, start + TILE, WIDTH, BITS, GROUP, TILE)
         if GATED:
             coming_up, coming_pair_up = _fetch(
-                weight, scales, row + rows, 2 * rows, start + TILE, COLUMNS, BITS, GROUP, TILE
+                weight, scales, row + rows, 2 * rows, start + TILE, WIDTH, BITS, GROUP, TILE
             )
         at = start + tl.arange(0, TILE)
-        product = tl.zeros((ROWS, TILE), tl.float32)
-        product_up = tl.zeros((ROWS, TILE), tl.float32)
         whole = tl.zeros((TILE,), tl.float32)
+        product = 0.0
+        product_up = 0.0
         for j in tl.static_range(8 if BITS == 4 else 1):
             column = at // (GROUP // 8) * GROUP + j * (GROUP // 8) + at % (GROUP // 8) if BITS == 4 else at
             v = tl.load(x + column, column < COLUMNS, other=0).to(tl.float32)
@@ -61,42 +63,45 @@ def _matvec(
             if BITS == 4:
                 whole += v
                 v *= 2.0 ** (100 - 4 * (j - 3 if j >= 5 else j))
-            product += (_code(tile, j) if BITS == 4 else tile.to(tl.float32)) * v[None, :]
+            term = (_code(tile, j) if BITS == 4 else tile.to(tl.float32)) * v[None, :]
+            product = term if j == 0 else product + term
             if GATED:
-                product_up += (_code(tile_up, j) if BITS == 4 else tile_up.to(tl.float32)) * v[None, :]
+                term = (_code(tile_up, j) if BITS == 4 else tile_up.to(tl.float32)) * v[None, :]
+                product_up = term if j == 0 else product_up + term
         whole = tl.sum(tl.reshape(whole, (TILE // RUN, RUN)), 1)[None, :]
         total += _scaled(tl.sum(tl.reshape(product, (ROWS, TILE // RUN, RUN)), 2), pair, whole, BITS)
         tile, pair = coming, coming_pair
         if GATED:
-            total_up += _scaled(tl.sum(tl.reshape(product_up, (ROWS, TILE // RUN, RUN)), 2), pair_up, whole, BITS)
+            total_up += _scaled(
+                tl.sum(tl.reshape(product_up, (ROWS, TILE // RUN, RUN)), 2), pair_up, whole, BITS
+            )
             tile_up, pair_up = coming_up, coming_pair_up
     rms = 1.0
     if norm is not None:
         rms = tl.rsqrt(tl.sum(squares) / COLUMNS + eps)
     out = _finished(tl.sum(total, 1) * rms, row, scales, bias, rows, BITS)
     if GATED:
-        out = out * tl.sigmoid(out) * _finished(tl.sum(total_up, 1) * rms, row + rows, scales, bias, 2 * rows, BITS)
+        out = (
+            out
+            * tl.sigmoid(out)
+            * _finished(tl.sum(total_up, 1) * rms, row + rows, scales, bias, 2 * rows, BITS)
+        )
     if residual is not None:
         out += tl.load(residual + row, row < rows, other=0).to(tl.float32)
     tl.store(y + row, out, row < rows)
 
 
 @triton.jit
-def _width(COLUMNS: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr):
-    """Numbers stored for a row of W: words of eight codes, or a number for each column."""
-    return tl.cdiv(COLUMNS, GROUP) * GROUP // 8 if BITS == 4 else COLUMNS
-
-
-@triton.jit
 def _fetch(
     weight, scales, row, rows, start,
-    COLUMNS: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr,
+    WIDTH: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """A tile of W, (ROWS, TILE), and for INT4 the pair of each four words."""
-    WIDTH: tl.constexpr = _width(COLUMNS, BITS, GROUP)
     row = row.to(tl.int64)[:, None]
     at = start + tl.arange(0, TILE)[None, :]
-    tile = tl.load(weight + row * WIDTH + at, (row < rows) & (at < WIDTH), other=0, eviction_policy="evict_first")
+    tile = tl.load(
+        weight + row * WIDTH + at, (row < rows) & (at < WIDTH), other=0, eviction_policy="evict_first"
+    )
     pair = 0
     if BITS == 4:
         at = start // 4 + tl.arange(0, TILE // 4)[None, :]
@@ -135,12 +140,10 @@ def _weight(words, pair, j: tl.constexpr):
 @triton.jit
 def _few(
     x, weight, scales, y, count, rows,
-    COLUMNS: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
+    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
     M: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    WIDTH: tl.constexpr = (COLUMNS + GROUP - 1) // GROUP * GROUP // 8 if BITS == 4 else COLUMNS
     WORDS: tl.constexpr = GROUP // 8
-    GROUPS: tl.constexpr = (COLUMNS + GROUP - 1) // GROUP
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     m = tl.arange(0, M)[None, :]
     total = tl.zeros((ROWS, M), tl.float32)
@@ -149,7 +152,9 @@ def _few(
         there = (row < rows) & (at < WIDTH)[None, :]
         tile = tl.load(weight + row.to(tl.int64) * WIDTH + at[None, :], there, other=0)
         if BITS == 4:
-            pair = tl.load(scales + row.to(tl.int64) * GROUPS + (at // WORDS)[None, :], there, other=0)
+            pair = tl.load(
+                scales + row.to(tl.int64) * (WIDTH // WORDS) + (at // WORDS)[None, :], there, other=0
+            )
             for j in tl.static_range(8):
                 column = (at // WORDS * GROUP + j * WORDS + at % WORDS)[:, None]
                 v = tl.load(x + m * COLUMNS + column, (m < count) & (column < COLUMNS), other=0)
@@ -166,14 +171,13 @@ def _few(
 @triton.jit
 def _unpack(
     words, pairs, out, rows,
-    COLUMNS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    GROUPS: tl.constexpr = (COLUMNS + GROUP - 1) // GROUP
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]).to(tl.int64)
     at = tl.program_id(1) * TILE + tl.arange(0, TILE)[None, :]
-    there = (row < rows) & (at < GROUPS * GROUP // 8)
-    word = tl.load(words + row * (GROUPS * GROUP // 8) + at, there, other=0)
-    pair = tl.load(pairs + row * GROUPS + at // (GROUP // 8), there, other=0)
+    there = (row < rows) & (at < WIDTH)
+    word = tl.load(words + row * WIDTH + at, there, other=0)
+    pair = tl.load(pairs + row * (WIDTH * 8 // GROUP) + at // (GROUP // 8), there, other=0)
     for j in tl.static_range(8):
         column = at // (GROUP // 8) * GROUP + j * (GROUP // 8) + at % (GROUP // 8)
         tl.store(out + row * COLUMNS + column, _weight(word, pair, j), there & (column < COLUMNS))
@@ -207,8 +211,8 @@ def matvec(
     height, tile, warps = TILES[bits]
     _matvec[(triton.cdiv(rows, height),)](
         x, norm, weight, scales, bias, residual, y, rows, eps,
-        COLUMNS=columns, BITS=bits, GROUP=_group(weight, scales), GATED=gated, PDL=pdl(x.device),
-        ROWS=height, TILE=tile, num_warps=warps, launch_pdl=pdl(x.device),
+        COLUMNS=columns, WIDTH=weight.shape[1], BITS=bits, GROUP=_group(weight, scales),
+        GATED=gated, PDL=pdl(x.device), ROWS=height, TILE=tile, num_warps=warps, launch_pdl=pdl(x.device),
     )  # fmt: skip
     return y
 
@@ -223,8 +227,8 @@ def few(x: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
     bits = 4 if weight.dtype == torch.int32 else 8
     y = torch.empty(count, rows, dtype=torch.bfloat16, device=x.device)
     _few[(triton.cdiv(rows, 32),)](
-        x.bfloat16().contiguous(), weight, scales, y, count, rows, COLUMNS=columns, BITS=bits,
-        GROUP=_group(weight, scales), M=max(16, triton.next_power_of_2(count)), ROWS=32,
+        x.bfloat16().contiguous(), weight, scales, y, count, rows, COLUMNS=columns, WIDTH=weight.shape[1],
+        BITS=bits, GROUP=_group(weight, scales), M=max(16, triton.next_power_of_2(count)), ROWS=32,
         TILE=64 if bits == 4 else 256,
     )  # fmt: skip
     return y
@@ -234,7 +238,9 @@ def unpack(words: Tensor, pairs: Tensor, columns: int, dtype: torch.dtype) -> Te
     """W (out, columns) of INT4 words (out, …) and their pairs (out, groups)."""
     out = torch.empty(len(words), columns, dtype=dtype, device=words.device)
     grid = triton.cdiv(len(words), 8), triton.cdiv(words.shape[1], 128)
-    _unpack[grid](words, pairs, out, len(words), columns, _group(words, pairs), ROWS=8, TILE=128)
+    _unpack[grid](
+        words, pairs, out, len(words), columns, words.shape[1], _group(words, pairs), ROWS=8, TILE=128
+    )
     return out
 
 

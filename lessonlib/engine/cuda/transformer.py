@@ -28,7 +28,9 @@ class _FusedLayer:
     def __init__(self, layer: Layer):
         attention = layer.self_attn
         self.number = attention.layer
-        self.norms = tuple(norm if isinstance(norm, RMSNorm) else None for norm in (attention.q_norm, attention.k_norm))
+        self.norms = tuple(
+            norm if isinstance(norm, RMSNorm) else None for norm in (attention.q_norm, attention.k_norm)
+        )
         self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
         self.qkv = Projection(attention, "q_proj", "k_proj", "v_proj")
         self.out = Projection(attention, "o_proj")
@@ -62,7 +64,9 @@ class CudaTransformer(nn.Module):
         cos, sin = (t.to(self.device, self.dtype) for t in (angles.cos(), angles.sin()))
         self._attention = Attention(config, cos, sin, max_batch)
         # For each cache its recorded steps, which know where that cache lies.
-        self._recorded: weakref.WeakKeyDictionary[PagedCache, dict[int, _Recorded]] = weakref.WeakKeyDictionary()
+        self._recorded: weakref.WeakKeyDictionary[PagedCache, dict[int, _Recorded]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._ids = torch.zeros(max_batch, dtype=torch.int64, device=self.device)
         self._step = torch.zeros(0, dtype=torch.int32, device=self.device)
 
@@ -143,7 +147,9 @@ class CudaTransformer(nn.Module):
         step = np.concatenate([spans.starts, idle, spans.offsets, idle, spans.tables])
         recorded = self._recorded.setdefault(cache, {})
         if step.size > len(self._step):  # rare: longer block tables than ever before
-            self._step = torch.zeros(2 * step.size + 2 * self.max_batch, dtype=torch.int32, device=self.device)
+            self._step = torch.zeros(
+                2 * step.size + 2 * self.max_batch, dtype=torch.int32, device=self.device
+            )
             self._recorded.clear()
             recorded = self._recorded.setdefault(cache, {})
         self._step[: step.size].copy_(torch.from_numpy(step))
@@ -157,7 +163,9 @@ class CudaTransformer(nn.Module):
 
     def _decode_rows(self, rows: int, cache: PagedCache) -> Tensor:
         positions, offsets, tables = self._step[:rows], self._step[rows : 2 * rows], self._step[2 * rows :]
-        return self._logits(self._run(self._ids[:rows], cache, self._attention.decode, positions, offsets, tables))
+        return self._logits(
+            self._run(self._ids[:rows], cache, self._attention.decode, positions, offsets, tables)
+        )
 
     def _record(self, rows: int, cache: PagedCache) -> _Recorded:
         self._decode_rows(rows, cache)  # compiles the kernels; what it writes, the replay writes again

@@ -5,15 +5,14 @@ Read in this order: linear, int8, int4 (int4_layout), nf4, gguf_blocks, kv, cali
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoint import DTYPES
 from ..errors import BadParameter
 from ..model import Transformer
+from .calibrate import calibrate
 from .gguf_blocks import Q4_0Linear, Q8_0Linear
 from .int4 import Int4Linear
 from .int8 import Int8Linear
@@ -31,12 +30,15 @@ SCHEMES: dict[str, tuple[type[QuantizedLinear], type[QuantizedLinear]]] = {
 }
 
 
-def quantize_model(model: Transformer, scheme: str, **options: Any) -> Transformer:
+def quantize_model(
+    model: Transformer, scheme: str, calibration: Tensor | None = None, **options: Any
+) -> Transformer:
     """Store the model's weight matrices in fewer bits, in place, and return the model.
 
-    scheme: "int8"; "int4" (options group_size = 32, 64 or 128, symmetric = False); "nf4" (double = False); GGUF's
+    scheme: "int8"; "int4" (options group_size = 64, or 32 or 128, symmetric = False); "nf4" (double = False); GGUF's
     "q8_0" and "q4_0"; or a cast of everything: "float32", "bfloat16", "float16". A tied embedding and output layer
     stay one matrix. Norms, biases and everything computed keep the model's dtype.
+    calibration: token ids (rows, length) of typical text; "int4" then chooses its codes by GPTQ instead of rounding.
 
     Raises BadParameter.
     """
@@ -48,8 +50,12 @@ def quantize_model(model: Transformer, scheme: str, **options: Any) -> Transform
     layer, head = SCHEMES.get(scheme, (QuantizedLinear, QuantizedLinear))
     if unknown := sorted(set(options) - set(layer.OPTIONS)):
         raise BadParameter(f"{scheme} has no option {unknown[0]}; it has {', '.join(layer.OPTIONS) or 'none'}.")
+    if calibration is not None and scheme != "int4":
+        raise BadParameter(f"Only int4 can be calibrated, not {scheme}; leave calibration out.")
     if scheme in DTYPES:
         return model.to(DTYPES[scheme])
+    if calibration is not None:
+        calibrate(model, calibration, **options)
     for block in model.layers:
         for name, linear in list(block.named_modules()):
             if isinstance(linear, nn.Linear):

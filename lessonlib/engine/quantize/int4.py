@@ -63,7 +63,7 @@ class Int4Linear(QuantizedLinear):
         cls,
         weight: Tensor,
         bias: Tensor | None = None,
-        group_size: int = 32,
+        group_size: int = 64,
         symmetric: bool = False,
         **options: Any,
     ) -> Self:
@@ -137,7 +137,10 @@ class Int4Linear(QuantizedLinear):
     @property
     def _pairs(self) -> Tensor:
         """What the kernels want: (groups, out, 2), with zeros of 0 where none are stored."""
-        return F.pad(self.affine, (0, 1)) if self.symmetric else self.affine
+        if not self.symmetric:
+            return self.affine
+        # A bfloat16 widened to 32 bits is itself with a zero behind it.
+        return self.affine.view(torch.uint16).to(torch.int32).view(torch.bfloat16).unflatten(-1, (-1, 2)).squeeze(-2)
 
     @property
     def _on_cuda(self) -> bool:

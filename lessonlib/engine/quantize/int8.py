@@ -39,7 +39,8 @@ class Int8Linear(QuantizedLinear):
 
     @property
     def has_kernel(self) -> bool:
-        return self.codes.device.type in ("cpu", "cuda")
+        # On a CPU it reads sixteen columns at a time, whether there are sixteen or not.
+        return self.in_features % 16 == 0 and self.codes.device.type in ("cpu", "cuda")
 
     def fused(self, x: Tensor) -> Tensor:
         return torch._weight_int8pack_mm(x, self.codes, self.scales)

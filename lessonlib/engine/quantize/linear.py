@@ -24,10 +24,10 @@ _local = threading.local()
 
 def workspace(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Memory for unpacked weights, the same at every call: it is warm in the CPU's cache. One for each thread."""
-    if device.type != "cpu":
+    wanted = dtype.itemsize * torch.Size(shape).numel()
+    if device.type != "cpu" or wanted > 4 * CHUNK:
         return torch.empty(shape, dtype=dtype, device=device)
     held = getattr(_local, "held", None)
-    wanted = dtype.itemsize * torch.Size(shape).numel()
     if held is None or held.numel() < wanted:
         with torch.inference_mode(False):  # it outlives the caller's mode
             held = _local.held = torch.empty(wanted, dtype=torch.uint8)

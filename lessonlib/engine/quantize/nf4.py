@@ -104,7 +104,7 @@ def _quantize_maxima(x: Tensor) -> tuple[Tensor, Tensor]:
     step = ((scaled + 1).double() * (65535 / 2) + 0.5).float().int()
     levels = dynamic_map().to(x.device)
     codes = torch.bucketize(-1 + (2 * step) / 65535, (levels[:-1] + levels[1:]) / 2).to(torch.uint8)
-    return torch.where(scales[:, None] > 0, codes, 0).to(torch.uint8).flatten()[: len(x)], scales
+    return torch.where(scales[:, None] > 0, codes, 0).to(torch.uint8).flatten()[: len(x)].clone(), scales
 
 
 def _decode(packed: Tensor, maxima: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import nn
 
 from lessonlib.engine import costs
 from lessonlib.engine.quantize import linear as linear_module
-from lessonlib.engine.quantize.linear import QuantizedEmbedding, workspace
+from lessonlib.engine.quantize.linear import CHUNK, QuantizedEmbedding, workspace
 
 from ..conftest import QUIET
 from .conftest import FORMATS, assert_product, make, some_weight
@@ -42,7 +42,7 @@ def test_a_layer_computes_what_its_reference_says(name, out, groups, rows, dtype
 def test_both_ways_give_the_same(name):
     """The fused kernel and the dense one, each at both ends of the range of rows."""
     layer = make(name, some_weight(320, 128))
-    for rows in (1, 3, 64):
+    for rows in (0, 1, 3, 64):
         x = torch.randn(rows, 128).bfloat16()
         assert_product(layer, x, layer.dense(x))
         if layer.has_kernel:
@@ -158,11 +158,13 @@ def test_the_workspace_is_one_piece_of_memory_that_grows():
     with torch.inference_mode():
         small = workspace((10, 10), torch.bfloat16, cpu)
         assert workspace((100,), torch.float32, cpu).data_ptr() == small.data_ptr()
-        large = workspace((3000, 1000), torch.float32, cpu)
-    again = workspace((1000, 3000), torch.float32, cpu).zero_()  # made in inference mode, of use outside
+        large = workspace((CHUNK,), torch.float32, cpu)
+    again = workspace((2, CHUNK), torch.bfloat16, cpu).zero_()  # made in inference mode, of use outside
     assert again.data_ptr() == large.data_ptr() != small.data_ptr()
     seen = []
     thread = threading.Thread(target=lambda: seen.append(workspace((1,), torch.float32, cpu).data_ptr()))
     thread.start()
     thread.join()
     assert seen != [again.data_ptr()]
+    assert workspace((CHUNK + 1,), torch.float32, cpu).data_ptr() != large.data_ptr()  # too much to keep
+    assert workspace((CHUNK,), torch.float32, cpu).data_ptr() == large.data_ptr()

@@ -52,7 +52,7 @@ def test_it_computes_what_its_weights_say(scheme, options, tied, dtype):
     expected = spelled_out(model, quantized)(some_ids(30)).logits
     logits = quantized(some_ids(30)).logits
     assert logits.dtype == torch.float32
-    assert (logits - expected).norm() / expected.norm() < (0.02 if dtype == torch.bfloat16 else 0.01)
+    assert (logits - expected).norm() / expected.norm() < 0.04
     assert quantized.dtype == quantized.embed_tokens(some_ids(1)).dtype == dtype
 
 
@@ -71,11 +71,11 @@ def test_it_is_in_place_and_every_matrix_is_replaced_and_stored_once(scheme, opt
     assert bytes_held(model) < before / 2
 
 
-@pytest.mark.parametrize(("scheme", "largest"), [("int8", 0.26), ("int4", 0.17), ("nf4", 0.17), ("q4_0", 0.18)])
+@pytest.mark.parametrize(("scheme", "largest"), [("int8", 0.254), ("int4", 0.154), ("nf4", 0.154), ("q4_0", 0.156)])
 def test_pico_becomes_as_small_as_promised(scheme, largest):
-    model = load_model("pico-draft")
+    model = load_model("pico")
     before = bytes_held(model)
-    assert bytes_held(quantize_model(model, scheme)) < largest * before + 16 * 1024
+    assert bytes_held(quantize_model(model, scheme)) < largest * before 
 
 
 @each
