@@ -143,6 +143,11 @@ def save_model(model: Transformer, folder: str | Path, max_shard_bytes: int | No
     ``max_shard_bytes`` splits the weights over several files with an index. Weights already in the folder are
     replaced, once the new ones are complete.
     """
+    if model.quantization:
+        raise BadParameter(
+            f"This model is quantized ({model.quantization}), and a checkpoint holds plain weights; save it before "
+            "quantizing, or use lesson export."
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     hf = model.config.to_hf() | {"torch_dtype": str(model.dtype).removeprefix("torch.")}

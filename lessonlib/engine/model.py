@@ -132,6 +132,7 @@ class Transformer(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.initialize()
         self.tie_weights()
+        self.quantization: str | None = None  # set by quantize_model
         self._turns: tuple[Tensor, Tensor] | None = None
 
     def initialize(self, std: float = 0.02) -> None:

@@ -61,7 +61,8 @@ def perplexity(
     given and not predicted. A long text is read in windows of ``context`` tokens (default: all the model can take)
     that move by ``stride``, so every token but the first few is predicted from at least context − stride others.
 
-    Source: sliding windows: Baevski & Auli 2019 (arXiv:1809.10853 §4.3?).
+    Sliding windows: Press et al. 2021 (Shortformer, arXiv:2012.15832 §2).
+
     Raises EmptyPrompt, TokenOutOfRange, BadParameter.
     """
     longest = model.config.max_position_embeddings

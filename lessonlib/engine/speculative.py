@@ -235,7 +235,7 @@ class DraftModelSpeculator(_Speculator):
                 self._held[table[i]] = names[i]
             else:
                 self._held.pop(table[i], None)
-        request.draft_computed = min(start, request.known - 1)
+        request.draft_computed = start
 
     def _run(self, parts: Sequence[_Part]) -> Tensor:
         """Logits (parts, vocab) behind the last token of each part."""

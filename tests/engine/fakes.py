@@ -144,7 +144,8 @@ class Ledger:
         for request, start, count, drafts in slots:
             assert any(request is other for other in scheduler.running)
             assert start == request.computed < request.known
-            assert count >= 1 + drafts if drafts else count >= 1
+            assert count >= 1 + drafts
+            assert not drafts or start == request.known - 1  # guesses are for those who decode
             assert start + count <= request.known + drafts
             assert start + count <= len(request.prompt) + request.params.max_tokens - 1 or not drafts
             if scheduler.context is not None:

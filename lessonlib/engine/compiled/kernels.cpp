@@ -17,6 +17,9 @@
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -44,6 +47,7 @@ constexpr int MOST = 4;
 #endif
 constexpr int BLOCK = 4;           // groups that share one scale of a token
 constexpr int TOKENS = 64;         // tokens that stay in the cache while panels of weights stream past
+constexpr int ALONE = 2;           // tokens that every thread prepares for itself
 constexpr int FEW = 8;             // queries that attend_few takes
 constexpr int KEYS = 32;           // keys that attention takes at a time
 constexpr int QUERIES = 4;         // vectors of 16 queries that share them
@@ -560,11 +564,15 @@ extern "C" void forward(const Model* model, const Cache* cache, const Pass* pass
         for (const Matrix* w : {&m.layer[l].qkv, &m.layer[l].out, &m.layer[l].gate_up, &m.layer[l].down, &m.head}) most = std::max(most, groups_of(*w));
     const int64_t rows = (std::max(all, wanted) + 15) / 16 * 16, per_row = 2 * (wide + inner) + projected + ffn + most * 10;
     static thread_local std::vector<Floats> memory;  // kept: new memory costs more than its use
-    memory.resize(std::max<size_t>(memory.size(), rows * per_row / 16));
+    memory.resize(std::max<size_t>(memory.size(), rows * per_row / 16 + pass->threads * most * 10));
     float* next = (float*)memory.data();
-    auto take = [&](int64_t n) { return (next += n * rows) - n * rows; };
-    float *const x0 = take(wide), *const x1 = take(wide), *const y0 = take(inner), *const y1 = take(inner), *const qkv = take(projected), *const h = take(ffn);
-    const Rows packed = {(uint8_t*)take(most * 8), take(most), (int32_t*)take(most)};
+    auto take = [&](int64_t n) { return (next += n) - n; };
+    float *const x0 = take(rows * wide), *const x1 = take(rows * wide), *const y0 = take(rows * inner), *const y1 = take(rows * inner);
+    float *const qkv = take(rows * projected), *const h = take(rows * ffn);
+    auto take_rows = [&](int64_t n) -> Rows { return {(uint8_t*)take(n * most * 8), take(n * most), (int32_t*)take(n * most)}; };
+    const Rows shared = take_rows(rows);
+    std::vector<Rows> own;  // of each thread
+    for (int64_t i = 0; i < pass->threads; i++) own.push_back(take_rows(16));
 
 #pragma omp parallel num_threads(pass->threads)
     {
@@ -572,17 +580,31 @@ extern "C" void forward(const Model* model, const Cache* cache, const Pass* pass
         Floats *out = desk.out, *up = desk.up;
         std::vector<float> normed(wide);
         float *x = x0, *y = y0;
+        Rows packed = shared;
+#ifdef _OPENMP
+        const int thread = omp_get_thread_num();
+#else
+        const int thread = 0;
+#endif
         int64_t tokens = all;
-        auto norm_and_pack = [&](const Matrix& w, const float* weight) {
+        // Very few tokens are packed by every thread for itself: that is quicker than to wait for each other.
+        auto each_token = [&](auto body) {
+            packed = tokens <= ALONE ? own[thread] : shared;
+            if (tokens <= ALONE) {
+                for (int64_t t = 0; t < tokens; t++) body(t);
+            } else {
 #pragma omp for
-            for (int64_t t = 0; t < tokens; t++) {
-                rms_norm(x + t * wide, weight, m.hidden, m.eps, normed.data());
-                pack(w, normed.data(), packed, t);
+                for (int64_t t = 0; t < tokens; t++) body(t);
             }
         };
+        auto norm_and_pack = [&](const Matrix& w, const float* weight) {
+            each_token([&](int64_t t) {
+                rms_norm(x + t * wide, weight, m.hidden, m.eps, normed.data());
+                pack(w, normed.data(), packed, t);
+            });
+        };
         auto pack_all = [&](const Matrix& w, const float* from, int64_t stride) {
-#pragma omp for
-            for (int64_t t = 0; t < tokens; t++) pack(w, from + t * stride, packed, t);
+            each_token([&](int64_t t) { pack(w, from + t * stride, packed, t); });
         };
         auto add_product = [&](const Matrix& w) {
             each_panel((w.rows + 15) / 16, tokens, [&](int64_t panel, int64_t first, int64_t count) {

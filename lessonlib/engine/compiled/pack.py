@@ -9,6 +9,7 @@ import ctypes
 from ctypes import POINTER, Structure, c_double, c_int64, c_void_p
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from ..quantize.int8 import Int8Linear
 from ..quantize.linear import QuantizedEmbedding
 
 FLOAT32, BFLOAT16, INT8, INT4 = range(4)
+PIECE = 1 << 25  # bytes of memory taken at a time
 PANEL = 16  # output rows that lie side by side
 NUMBERS = (1, 2, 4, 4)  # of a row, in 4 bytes: of each kind
 NO_WINDOW = 1 << 30
@@ -97,16 +99,26 @@ def read(module: nn.Module) -> Weights:
 
 
 class Packer:
-    """Makes structures, and keeps alive the tensors that they point to (``held``)."""
+    """Makes structures, and keeps alive what they point to (``held``).
+
+    Everything lies in few large pieces of memory: NumPy asks the system for huge pages there, which a pass that reads
+    all of it is a quarter faster with.
+    """
 
     def __init__(self) -> None:
         self.held: list[Any] = []
+        self._free = torch.empty(0, dtype=torch.uint8)
 
     def hold(self, tensor: Tensor) -> int:
-        """The address of a tensor's numbers."""
-        tensor = tensor.contiguous()
-        self.held.append(tensor)
-        return tensor.data_ptr()
+        """The address of a copy of the tensor's numbers, a multiple of 64."""
+        size = -(-tensor.nbytes // 64) * 64
+        if size > len(self._free):
+            self._free = torch.from_numpy(np.empty(max(size, PIECE) + 64, np.uint8))
+            self.held.append(self._free)
+            self._free = self._free[-self._free.data_ptr() % 64 :]
+        place, self._free = self._free[: tensor.nbytes], self._free[size:]
+        place.view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        return place.data_ptr()
 
     def floats(self, x: Tensor) -> int:
         return self.hold(x.detach().float())

@@ -20,10 +20,9 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from ..config import ModelConfig
 from ..model import RMSNorm
-from .matmul import pdl
+from .matmul import _request, pdl, request
 
-PROGRAMS = 128  # a decode's past is split until about so many programs share the work: all that run at a time
-MOST_SPLITS = 32
+PROGRAMS = 512  # a decode's past is split until about so many programs share the work: all that run at a time
 LOG2E = 1.4426950408889634
 
 
@@ -62,14 +61,18 @@ def _fold(q, k, v, seen, scale, peak, total, mix):
 
 @triton.jit
 def _decode(
-    qkv, q_norm, k_norm, cos, sin, keys, values, positions, offsets, tables, y, mixes, sums, arrivals, scale, eps,
+    qkv, q_norm, k_norm, cos, sin, keys, values, positions, offsets, tables, y, mixes, sums, arrivals,
+    following, ahead, scale, eps,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, WINDOW: tl.constexpr,
-    SPLITS: tl.constexpr, TILE: tl.constexpr, M: tl.constexpr, PD: tl.constexpr, PDL: tl.constexpr,
+    SPLITS: tl.constexpr, TILE: tl.constexpr, M: tl.constexpr, G: tl.constexpr, PD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     GROUP: tl.constexpr = HEADS // KV_HEADS
     row, head, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if PDL:
         gdc_launch_dependents()
+    if following is not None:
+        _request(following, ahead, (row * KV_HEADS + head) * SPLITS + split, 1024)
+    if PDL:
         gdc_wait()
     position = tl.load(positions + row)
     begin = tl.maximum(position - WINDOW + 1, 0) if WINDOW else 0
@@ -119,23 +122,24 @@ def _decode(
         tl.debug_barrier()  # all of this program's part is written before it counts itself in
         if tl.atomic_add(arrivals + pair, 1, sem="acq_rel") == parts - 1:
             tl.store(arrivals + pair, 0)
-            _join(y, mixes, sums, pair, parts, d, GROUP, SPLITS, D)
+            _join(y, mixes, sums, pair, parts, d, GROUP, SPLITS, D, G)
 
 
 @triton.jit
-def _join(y, mixes, sums, pair, parts, d, GROUP: tl.constexpr, SPLITS: tl.constexpr, D: tl.constexpr):
+def _join(y, mixes, sums, pair, parts, d, GROUP: tl.constexpr, SPLITS: tl.constexpr, D: tl.constexpr, G: tl.constexpr):
     """Put the parts of one KV head's queries together, each weighted by its share of the whole softmax."""
-    part = tl.arange(0, SPLITS)
-    for g in tl.static_range(GROUP):
-        at = (pair * SPLITS + part) * GROUP + g
-        peak = tl.load(sums + at * 2, part < parts, other=-1e30, cache_modifier=".cg")
-        total = tl.load(sums + at * 2 + 1, part < parts, other=0, cache_modifier=".cg")
-        mix = tl.load(
-            mixes + at[:, None] * D + d, (part < parts)[:, None] & (d < D), other=0, cache_modifier=".cg"
-        )
-        weight = tl.exp2(peak - tl.max(peak, 0))
-        out = tl.sum(mix * weight[:, None], 0) / tl.sum(total * weight, 0)
-        tl.store(y + g * D + d, out[None, :], d < D)
+    part, g = tl.arange(0, SPLITS)[:, None], tl.arange(0, G)[None, :]
+    there = (part < parts) & (g < GROUP)
+    at = (pair * SPLITS + part) * GROUP + g
+    # Past the L1 cache: the other programs wrote these just now.
+    peak = tl.load(sums + at * 2, there, other=-1e30, cache_modifier=".cg")
+    total = tl.load(sums + at * 2 + 1, there, other=0, cache_modifier=".cg")
+    wide = there[:, :, None] & (d < D)[None, :, :]
+    mix = tl.load(mixes + at[:, :, None] * D + d[None, :, :], wide, other=0, cache_modifier=".cg")
+    weight = tl.exp2(peak - tl.max(peak, 0)[None, :])
+    out = tl.sum(mix * weight[:, :, None], 0) / tl.sum(total * weight, 0)[:, None]
+    g = tl.arange(0, G)[:, None]
+    tl.store(y + g * D + d, out, (g < GROUP) & (d < D))
 
 
 @triton.jit
@@ -207,21 +211,22 @@ class Attention:
     def __post_init__(self) -> None:
         config, device = self.config, self.cos.device
         self.group = config.num_attention_heads // config.num_key_value_heads
-        parts = max(self.splits(rows) * rows for rows in range(1, self.rows + 1)) * config.num_key_value_heads
-        self._mixes = torch.empty(parts * self.group * config.head_dim, device=device)
-        self._sums = torch.empty(parts * self.group * 2, device=device)
-        self._arrivals = torch.zeros(self.rows * config.num_key_value_heads, dtype=torch.int32, device=device)
         self.shape = {
             "HEADS": config.num_attention_heads,
             "KV_HEADS": config.num_key_value_heads,
             "D": config.head_dim,
             "PD": triton.next_power_of_2(config.head_dim),
         }
+        parts = max(self.splits(rows) * rows for rows in range(1, self.rows + 1)) * config.num_key_value_heads
+        self._mixes = torch.empty(parts * self.group * config.head_dim, device=device)
+        self._sums = torch.empty(parts * self.group * 2, device=device)
+        self._arrivals = torch.zeros(self.rows * config.num_key_value_heads, dtype=torch.int32, device=device)
 
     def splits(self, rows: int) -> int:
         """Among how many programs the past of one KV head is divided."""
         wanted = PROGRAMS // (rows * self.config.num_key_value_heads)
-        return min(MOST_SPLITS, 1 << max(0, wanted.bit_length() - 1))
+        most = min(16, 8192 // (triton.next_power_of_2(self.group) * self.shape["PD"]))  # one program joins them
+        return max(1, min(most, 1 << max(0, wanted.bit_length() - 1)))
 
     def decode(
         self,
@@ -234,11 +239,12 @@ class Attention:
         offsets: Tensor,
         tables: Tensor,
         block_size: int,
+        following: Tensor | None = None,
     ) -> Tensor:
         """(rows, heads * head_dim) for one new token a row: qkv (rows, (heads + 2 kv_heads) * head_dim) as projected.
 
         keys, values: this layer's (slots, kv_heads, head_dim); the new token's are stored too. Row r's block table
-        begins at ``tables[offsets[r]]``, its token stands at ``positions[r]``, or is not real when that is negative.
+        begins at ``tables[offsets[r]]``, its token stands at ``positions[r]``, or is not real when that is negative. following: as for ``matvec``.
         """
         rows, config = len(qkv), self.config
         y = torch.empty(
@@ -247,9 +253,10 @@ class Attention:
         splits = self.splits(rows)
         _decode[(rows, config.num_key_value_heads, splits)](
             qkv, *_weights(norms), self.cos, self.sin, keys, values, positions, offsets, tables, y,
-            self._mixes, self._sums, self._arrivals, LOG2E * config.head_dim**-0.5, config.rms_norm_eps,
+            self._mixes, self._sums, self._arrivals, *request(following), LOG2E * config.head_dim**-0.5, config.rms_norm_eps,
             **self.shape, BLOCK=block_size, WINDOW=config.window(layer) or 0, SPLITS=splits,
-            TILE=self._tile(keys), M=max(16, triton.next_power_of_2(self.group)), PDL=pdl(qkv.device),
+            TILE=self._tile(keys), M=max(16, triton.next_power_of_2(self.group)),
+            G=triton.next_power_of_2(self.group), PDL=pdl(qkv.device),
             launch_pdl=pdl(qkv.device),
         )  # fmt: skip
         return y

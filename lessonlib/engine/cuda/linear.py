@@ -9,62 +9,74 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model import RMSNorm
+from ..model import RMSNorm, Transformer
 from ..quantize import Int4Linear, Int8Linear, QuantizedLinear
 from . import matmul
 
 
-class CudaInt4Linear(QuantizedLinear):
-    """An Int4Linear in the order of ``matmul.py``: ``words`` int32 (out, groups * G / 8) and ``pairs``
-    int32 (out, groups).
+class PackedLinear(QuantizedLinear):
+    """An Int8Linear or Int4Linear in the order of ``matmul.py``: ``words`` int32 (out, words), ``scales`` as there.
 
-    A symmetric one stores its zeros all the same: 16 bits a group more.
+    A symmetric INT4 one stores its zeros all the same: 16 bits a group more.
     """
 
     FEW = matmul.FEW
     words: Tensor
-    pairs: Tensor
+    scales: Tensor
 
     @classmethod
-    def from_int4(cls, module: Int4Linear) -> CudaInt4Linear:
-        group, codes = module.group_size, module.unpack()
-        codes = F.pad(codes, (0, -codes.shape[1] % group)).unflatten(1, (-1, 8, group // 8))
-        words = torch.stack([codes[:, :, j].int() << (4 * j) for j in range(8)]).sum(0, dtype=torch.int32)
-        zeros = torch.zeros_like(module.scales) if module.symmetric else module.zeros
-        pairs = torch.stack([module.scales, zeros], -1).bfloat16().contiguous().view(torch.int32).squeeze(-1)
-        words = words.flatten(1).contiguous()
-        return cls(module.in_features, module.out_features, module.bias, words=words, pairs=pairs)
+    def from_quantized(cls, module: QuantizedLinear) -> PackedLinear:
+        scales = module.scales
+        if isinstance(module, Int4Linear):
+            words = matmul.pack(module.unpack(), 4, module.group_size)
+            zeros = torch.zeros_like(scales) if module.symmetric else module.zeros
+            scales = torch.stack([scales, zeros], -1).bfloat16().contiguous().view(torch.int32).squeeze(-1)
+        else:
+            words = matmul.pack(module.codes.int() + 128, 8, matmul.INT8_UNIT)
+        return cls(module.in_features, module.out_features, module.bias, words=words, scales=scales)
 
     @property
     def has_kernel(self) -> bool:
         return True
 
     def fused(self, x: Tensor) -> Tensor:
-        return matmul.few(x, self.words, self.pairs)
+        return matmul.few(x, self.words, self.scales)
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        return matmul.unpack(self.words[start:stop], self.pairs[start:stop], self.in_features, dtype)
+        return matmul.unpack(self.words[start:stop], self.scales[start:stop], self.in_features, dtype)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        flat = ids.flatten()
+        found = matmul.unpack(self.words[flat], self.scales[flat], self.in_features, torch.float32)
+        return found.view(*ids.shape, -1)
+
+
+def repack(model: Transformer) -> None:
+    """Put a PackedLinear wherever the model has an Int8Linear or an Int4Linear."""
+    made: dict[nn.Module, PackedLinear] = {}
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if type(module) in (Int8Linear, Int4Linear):
+            if module not in made:  # an embedding and an output layer may share one
+                made[module] = PackedLinear.from_quantized(module)
+            model.set_submodule(name, made[module])
 
 
 # What a product reads, by kind of module: weights, and scales where there are any.
-STORED: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.Linear: ("weight",),
-    Int8Linear: ("codes", "scales"),
-    CudaInt4Linear: ("words", "pairs"),
-}
+STORED: dict[type[nn.Module], tuple[str, ...]] = {nn.Linear: ("weight",), PackedLinear: ("words", "scales")}
 
 
 class Projection:
-    """The linear layers ``names`` of a module as one: y = residual + act(norm(x) Wᵀ + bias)."""
+    """The linear layers ``names`` of a module as one: y = residual + act(norm(x) Wᵀ + bias).
+
+    ``following`` is the matrix that the model multiplies by next.
+    """
+
+    following: Tensor | None = None
 
     def __init__(self, owner: nn.Module, *names: str):
-        for name in names:
-            if isinstance(module := getattr(owner, name), Int4Linear):
-                setattr(owner, name, CudaInt4Linear.from_int4(module))
         self.modules = [getattr(owner, name) for name in names]
-        kinds = {type(module) for module in self.modules}
-        self.stored = STORED.get(kinds.pop(), ()) if len(kinds) == 1 else ()
-        self.columns = self.modules[0].in_features
+        kinds = {_kind(module) for module in self.modules}
+        self.stored = STORED.get(kinds.pop()[0], ()) if len(kinds) == 1 else ()
         self.bias = self._merge("bias") if self.modules[0].bias is not None else None
         merged = [self._merge(name) for name in self.stored]
         self.weight, self.scales = (*merged, None, None)[:2]
@@ -74,14 +86,10 @@ class Projection:
         if len(parts) == 1:
             return parts[0].detach()
         merged = torch.cat([part.detach() for part in parts])
-        for module, part, view in zip(
-            self.modules, parts, merged.split([len(part) for part in parts]), strict=True
-        ):
-            setattr(
-                module,
-                name,
-                nn.Parameter(view, requires_grad=False) if isinstance(part, nn.Parameter) else view,
-            )
+        views = merged.split([len(part) for part in parts])
+        for module, part, view in zip(self.modules, parts, views, strict=True):
+            is_weight = isinstance(part, nn.Parameter)
+            setattr(module, name, nn.Parameter(view, requires_grad=False) if is_weight else view)
         return merged
 
     def __call__(
@@ -96,7 +104,7 @@ class Projection:
         if len(x) == 1 and self.weight is not None:
             scale, eps = (None, 0.0) if norm is None else (norm.weight, norm.eps)
             return matmul.matvec(
-                x, self.weight, self.columns, self.scales, self.bias, scale, eps, residual, gated, dtype
+                x, self.weight, self.scales, self.bias, scale, eps, residual, gated, dtype, self.following
             )
         y = self._product(x if norm is None else norm(x))
         if gated:
@@ -111,8 +119,12 @@ class Projection:
             return F.linear(x, self.weight, self.bias)
         if len(x) <= matmul.FEW:
             y = matmul.few(x, self.weight, self.scales)
-        elif self.weight.dtype == torch.int32:
-            y = F.linear(x.bfloat16(), matmul.unpack(self.weight, self.scales, self.columns, torch.bfloat16))
         else:
-            y = F.linear(x.bfloat16(), self.weight.bfloat16()) * self.scales
+            dense = matmul.unpack(self.weight, self.scales, x.shape[1], torch.bfloat16)
+            y = F.linear(x.bfloat16(), dense)
         return y.to(x.dtype) if self.bias is None else y.to(x.dtype) + self.bias.to(x.dtype)
+
+
+def _kind(module: nn.Module) -> tuple[object, ...]:
+    """Only what is stored alike can be merged."""
+    return (type(module), *(t.shape[1:] + (t.dtype,) for t in module.buffers(recurse=False)))

@@ -1,8 +1,11 @@
 """Kernels that multiply by weights which have to be fetched from memory first: matrix × one vector, or × a few.
 
 At batch 1 a decode step is as fast as the weights arrive, so everything small rides along with a product: the norm
-before it, the activation and the residual behind it. INT4 codes lie eight to a 32-bit word; word w of a group holds
-its columns w, w + G/8, w + 2G/8 …, so that neighbouring threads read neighbouring numbers of x.
+before it, the activation and the residual behind it. And since memory must never idle, each kernel already asks for
+the first megabytes of the *next* matrix: they travel into the L2 cache while this kernel ends and that one starts.
+
+Codes are *packed* into 32-bit words, eight INT4 or four INT8 ones, unsigned. Word w of a unit of U columns holds its
+columns w, w + U/8, w + 2U/8 … (INT8: U/4), so that neighbouring threads read neighbouring numbers of x.
 """
 
 from __future__ import annotations
@@ -14,78 +17,106 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 FEW = 64  # rows of x up to which packed codes are multiplied as they are; beyond, they are unpacked first
+INT8_UNIT = 32  # INT4: a group of columns with one scale
+AHEAD = 12 << 20  # bytes of the next matrix to ask for
+LINE = 128  # bytes that L2 fetches at once
+# Rows of W that one program takes, stored numbers at a time, warps: measured on an H200.
+TILES = {32: (4, 512, 4), 16: (2, 1024, 4), 8: (8, 512, 4), 4: (8, 512, 4)}
+PDL = True
 
 
 @triton.jit
-def _code(words, j: tl.constexpr):
-    """Code j of each word × 2**(4 field - 149): its bits are read as a (subnormal) float, which costs no conversion."""
-    if j >= 5:
-        words = words >> 12
-    return (words & (15 << (4 * (j - 3 if j >= 5 else j)))).to(tl.float32, bitcast=True)
+def _code(words, j: tl.constexpr, BITS: tl.constexpr):
+    """Code j of each word, times 2**(BITS * field - 149): its bits are read as a (subnormal) float, where they stand."""
+    FIELDS: tl.constexpr = 5 if BITS == 4 else 2  # that lie within a float's 23 bits of fraction
+    if j >= FIELDS:
+        words = words >> (12 if BITS == 4 else 16)
+    return (words & (((1 << BITS) - 1) << (BITS * _field(j, BITS)))).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _field(j: tl.constexpr, BITS: tl.constexpr):
+    if BITS == 4:
+        return j - 3 if j >= 5 else j
+    else:
+        return j % 2
+
+
+@triton.jit
+def _column(at, j: tl.constexpr, UNIT: tl.constexpr, BITS: tl.constexpr):
+    """The column of W that code j of word ``at`` belongs to."""
+    WORDS: tl.constexpr = UNIT * BITS // 32
+    return at // WORDS * UNIT + j * WORDS + at % WORDS
+
+
+@triton.jit
+def _request(following, size, program, LINES: tl.constexpr):
+    """Ask for LINES lines of the next matrix (``size`` bytes of it) to be brought into the L2 cache."""
+    if program * LINES * 128 < size:
+        at = tl.minimum((program * LINES + tl.arange(0, LINES)).to(tl.int64) * 128, size - 128)
+        address = following.to(tl.int64, bitcast=True) + at
+        tl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [address], tl.int32, is_pure=False, pack=1
+        )
 
 
 @triton.jit
 def _matvec(
-    x, norm, weight, scales, bias, residual, y, rows, eps,
-    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
+    x, norm, weight, scales, bias, residual, y, following, ahead, rows, eps,
+    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, UNIT: tl.constexpr,
     GATED: tl.constexpr, PDL: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     if PDL:
         gdc_launch_dependents()
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    tile, pair = _fetch(weight, scales, row, rows, 0, WIDTH, BITS, GROUP, TILE)
+    tile, pair = _fetch(weight, scales, row, rows, 0, WIDTH, BITS, UNIT, TILE)
     if GATED:  # the up rows stand behind the gate rows
-        tile_up, pair_up = _fetch(weight, scales, row + rows, 2 * rows, 0, WIDTH, BITS, GROUP, TILE)
+        tile_up, pair_up = _fetch(weight, scales, row + rows, 2 * rows, 0, WIDTH, BITS, UNIT, TILE)
+    if following is not None:
+        _request(following, ahead, tl.program_id(0), 128)
     if PDL:
         gdc_wait()  # weights may be fetched early; x is what the kernel before this one makes
-    RUN: tl.constexpr = 128 // (
-        32 if BITS == 4 else BITS
-    )  # neighbours that one thread fetches, and adds up itself
+    CODES: tl.constexpr = 32 // BITS if BITS < 16 else 1
+    RUN: tl.constexpr = 4 if BITS < 16 else 128 // BITS  # neighbours that one thread fetches, and adds up itself
     total = tl.zeros((ROWS, TILE // RUN), tl.float32)
     total_up = tl.zeros((ROWS, TILE // RUN), tl.float32)
     squares = tl.zeros((TILE,), tl.float32)
     for start in range(0, WIDTH, TILE):
-        coming, coming_pair = _fetch(weight, scales, row, rows, start + TILE, WIDTH, BITS, GROUP, TILE)
+        coming, coming_pair = _fetch(weight, scales, row, rows, start + TILE, WIDTH, BITS, UNIT, TILE)
         if GATED:
             coming_up, coming_pair_up = _fetch(
-                weight, scales, row + rows, 2 * rows, start + TILE, WIDTH, BITS, GROUP, TILE
+                weight, scales, row + rows, 2 * rows, start + TILE, WIDTH, BITS, UNIT, TILE
             )
         at = start + tl.arange(0, TILE)
         whole = tl.zeros((TILE,), tl.float32)
         product = 0.0
         product_up = 0.0
-        for j in tl.static_range(8 if BITS == 4 else 1):
-            column = at // (GROUP // 8) * GROUP + j * (GROUP // 8) + at % (GROUP // 8) if BITS == 4 else at
+        for j in tl.static_range(CODES):
+            column = _column(at, j, UNIT, BITS) if BITS < 16 else at
             v = tl.load(x + column, column < COLUMNS, other=0).to(tl.float32)
             if norm is not None:
                 squares += v * v
                 v *= tl.load(norm + column, column < COLUMNS, other=0).to(tl.float32)
-            if BITS == 4:
+            if BITS < 16:
                 whole += v
-                v *= 2.0 ** (100 - 4 * (j - 3 if j >= 5 else j))
-            term = (_code(tile, j) if BITS == 4 else tile.to(tl.float32)) * v[None, :]
+                v *= 2.0 ** (100 - BITS * _field(j, BITS))
+            term = (_code(tile, j, BITS) if BITS < 16 else tile.to(tl.float32)) * v[None, :]
             product = term if j == 0 else product + term
             if GATED:
-                term = (_code(tile_up, j) if BITS == 4 else tile_up.to(tl.float32)) * v[None, :]
+                term = (_code(tile_up, j, BITS) if BITS < 16 else tile_up.to(tl.float32)) * v[None, :]
                 product_up = term if j == 0 else product_up + term
         whole = tl.sum(tl.reshape(whole, (TILE // RUN, RUN)), 1)[None, :]
         total += _scaled(tl.sum(tl.reshape(product, (ROWS, TILE // RUN, RUN)), 2), pair, whole, BITS)
         tile, pair = coming, coming_pair
         if GATED:
-            total_up += _scaled(
-                tl.sum(tl.reshape(product_up, (ROWS, TILE // RUN, RUN)), 2), pair_up, whole, BITS
-            )
+            total_up += _scaled(tl.sum(tl.reshape(product_up, (ROWS, TILE // RUN, RUN)), 2), pair_up, whole, BITS)
             tile_up, pair_up = coming_up, coming_pair_up
     rms = 1.0
     if norm is not None:
         rms = tl.rsqrt(tl.sum(squares) / COLUMNS + eps)
     out = _finished(tl.sum(total, 1) * rms, row, scales, bias, rows, BITS)
     if GATED:
-        out = (
-            out
-            * tl.sigmoid(out)
-            * _finished(tl.sum(total_up, 1) * rms, row + rows, scales, bias, 2 * rows, BITS)
-        )
+        out = out * tl.sigmoid(out) * _finished(tl.sum(total_up, 1) * rms, row + rows, scales, bias, 2 * rows, BITS)
     if residual is not None:
         out += tl.load(residual + row, row < rows, other=0).to(tl.float32)
     tl.store(y + row, out, row < rows)
@@ -94,29 +125,29 @@ def _matvec(
 @triton.jit
 def _fetch(
     weight, scales, row, rows, start,
-    WIDTH: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr,
+    WIDTH: tl.constexpr, BITS: tl.constexpr, UNIT: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """A tile of W, (ROWS, TILE), and for INT4 the pair of each four words."""
     row = row.to(tl.int64)[:, None]
     at = start + tl.arange(0, TILE)[None, :]
-    tile = tl.load(
-        weight + row * WIDTH + at, (row < rows) & (at < WIDTH), other=0, eviction_policy="evict_first"
-    )
+    tile = tl.load(weight + row * WIDTH + at, (row < rows) & (at < WIDTH), other=0, eviction_policy="evict_first")
     pair = 0
     if BITS == 4:
         at = start // 4 + tl.arange(0, TILE // 4)[None, :]
-        place = scales + row * (WIDTH * 8 // GROUP) + at // (GROUP // 32)
+        place = scales + row * (WIDTH * 8 // UNIT) + at // (UNIT // 32)
         pair = tl.load(place, (row < rows) & (at < WIDTH // 4), other=0)
     return tile, pair
 
 
 @triton.jit
 def _scaled(product, pair, whole, BITS: tl.constexpr):
-    """INT4: Σ ((code - 8) scale + zero) x from Σ code x and Σ x; a pair is two bfloat16: scale below, zero above."""
-    if BITS == 4:
+    """Σ ((code - 8) scale + zero) x, or for INT8 Σ (code - 128) x, from Σ code x · 2**-49 and Σ x."""
+    if BITS == 4:  # a pair is two bfloat16: scale below, zero above
         scale = (pair << 16).to(tl.float32, bitcast=True)
         zero = (pair & -65536).to(tl.float32, bitcast=True)
         product = product * (scale * 2.0**49) + (zero - 8 * scale) * whole
+    elif BITS == 8:
+        product = product * 2.0**49 - 128 * whole
     return product
 
 
@@ -130,39 +161,37 @@ def _finished(y, row, scales, bias, rows, BITS: tl.constexpr):
 
 
 @triton.jit
-def _weight(words, pair, j: tl.constexpr):
-    """Weight j of each word, float32."""
-    code = ((words >> (4 * j)) & 15) - 8
-    scale = (pair << 16).to(tl.float32, bitcast=True)
-    return code.to(tl.float32) * scale + (pair & -65536).to(tl.float32, bitcast=True)
+def _weight(words, pair, j: tl.constexpr, BITS: tl.constexpr):
+    """Weight j of each word, float32; INT8: without its scale."""
+    HALF: tl.constexpr = 1 << (BITS - 1)
+    # 2**23 + code, without a conversion, which would be slow.
+    code = (((words >> (BITS * j)) & (2 * HALF - 1)) | 0x4B000000).to(tl.float32, bitcast=True) - (2.0**23 + HALF)
+    if BITS == 4:
+        code = code * (pair << 16).to(tl.float32, bitcast=True) + (pair & -65536).to(tl.float32, bitcast=True)
+    return code
 
 
 @triton.jit
 def _few(
-    x, weight, scales, y, count, rows,
-    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
+    x, words, scales, y, count, rows,
+    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, UNIT: tl.constexpr,
     M: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    WORDS: tl.constexpr = GROUP // 8
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     m = tl.arange(0, M)[None, :]
     total = tl.zeros((ROWS, M), tl.float32)
     for start in range(0, WIDTH, TILE):
         at = start + tl.arange(0, TILE)
         there = (row < rows) & (at < WIDTH)[None, :]
-        tile = tl.load(weight + row.to(tl.int64) * WIDTH + at[None, :], there, other=0)
+        tile = tl.load(words + row.to(tl.int64) * WIDTH + at[None, :], there, other=0)
+        pair = tile
         if BITS == 4:
-            pair = tl.load(
-                scales + row.to(tl.int64) * (WIDTH // WORDS) + (at // WORDS)[None, :], there, other=0
-            )
-            for j in tl.static_range(8):
-                column = (at // WORDS * GROUP + j * WORDS + at % WORDS)[:, None]
-                v = tl.load(x + m * COLUMNS + column, (m < count) & (column < COLUMNS), other=0)
-                total = tl.dot(_weight(tile, pair, j).to(v.dtype), v, total)
-        else:
-            column = at[:, None]
+            place = scales + row.to(tl.int64) * (WIDTH * 8 // UNIT) + (at // (UNIT // 8))[None, :]
+            pair = tl.load(place, there, other=0)
+        for j in tl.static_range(32 // BITS):
+            column = _column(at, j, UNIT, BITS)[:, None]
             v = tl.load(x + m * COLUMNS + column, (m < count) & (column < COLUMNS), other=0)
-            total = tl.dot(tile.to(tl.float32).to(v.dtype), v, total)
+            total = tl.dot(_weight(tile, pair, j, BITS).to(v.dtype), v, total)
     if BITS == 8:
         total *= tl.load(scales + row, row < rows, other=0).to(tl.float32)
     tl.store(y + m * rows + row, total, (m < count) & (row < rows))
@@ -170,28 +199,37 @@ def _few(
 
 @triton.jit
 def _unpack(
-    words, pairs, out, rows,
-    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+    words, scales, out, rows,
+    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, UNIT: tl.constexpr,
+    ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]).to(tl.int64)
     at = tl.program_id(1) * TILE + tl.arange(0, TILE)[None, :]
     there = (row < rows) & (at < WIDTH)
     word = tl.load(words + row * WIDTH + at, there, other=0)
-    pair = tl.load(pairs + row * (WIDTH * 8 // GROUP) + at // (GROUP // 8), there, other=0)
-    for j in tl.static_range(8):
-        column = at // (GROUP // 8) * GROUP + j * (GROUP // 8) + at % (GROUP // 8)
-        tl.store(out + row * COLUMNS + column, _weight(word, pair, j), there & (column < COLUMNS))
+    place = row * (WIDTH * 8 // UNIT) + at // (UNIT // 8) if BITS == 4 else row + 0 * at
+    scale = tl.load(scales + place, there, other=0)
+    for j in tl.static_range(32 // BITS):
+        column = _column(at, j, UNIT, BITS)
+        weight = _weight(word, scale, j, BITS)
+        if BITS == 8:
+            weight *= scale.to(tl.float32)
+        tl.store(out + row * COLUMNS + column, weight, there & (column < COLUMNS))
 
 
 def pdl(device: torch.device) -> bool:
     """Can a kernel start here before the one in front of it has ended (Hopper's programmatic dependent launch)?"""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+    return PDL and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+
+
+def request(following: Tensor | None) -> tuple[Tensor | None, int]:
+    """For a kernel: which matrix comes next, and how many bytes of it to ask for."""
+    return (None, 0) if following is None or AHEAD == 0 else (following, min(AHEAD, following.nbytes))
 
 
 def matvec(
     x: Tensor,
     weight: Tensor,
-    columns: int,
     scales: Tensor | None = None,
     bias: Tensor | None = None,
     norm: Tensor | None = None,
@@ -199,51 +237,65 @@ def matvec(
     residual: Tensor | None = None,
     gated: bool = False,
     dtype: torch.dtype | None = None,
+    following: Tensor | None = None,
 ) -> Tensor:
     """y (1, out) = residual + act(rms_norm(x) Wᵀ + bias) for x (1, in), all in one kernel; sums in float32.
 
-    weight (out, in): floats, int8 codes (with ``scales`` (out,)), or int32 words of INT4 codes (with ``scales`` int32
-    (out, groups), a pair of bfloat16 each). gated: the rows of W are gate and up, and y is silu(gate) · up.
+    weight: floats (out, in), or int32 words of codes. scales: INT8 (out,); INT4 int32 (out, groups), a pair of
+    bfloat16 each. gated: the rows of W are gate and up, and y is silu(gate) · up. following: the next matrix.
     """
-    bits = 4 if weight.dtype == torch.int32 else 8 * weight.element_size()
+    bits = packed_bits(weight, scales)
     rows = len(weight) // 2 if gated else len(weight)
     y = torch.empty(1, rows, dtype=dtype or x.dtype, device=x.device)
     height, tile, warps = TILES[bits]
     _matvec[(triton.cdiv(rows, height),)](
-        x, norm, weight, scales, bias, residual, y, rows, eps,
-        COLUMNS=columns, WIDTH=weight.shape[1], BITS=bits, GROUP=_group(weight, scales),
-        GATED=gated, PDL=pdl(x.device), ROWS=height, TILE=tile, num_warps=warps, launch_pdl=pdl(x.device),
+        x, norm, weight, scales, bias, residual, y, *request(following), rows, eps,
+        COLUMNS=x.shape[1], WIDTH=weight.shape[1], BITS=bits, UNIT=_unit(weight, scales), GATED=gated,
+        PDL=pdl(x.device), ROWS=height, TILE=tile, num_warps=warps, launch_pdl=pdl(x.device),
     )  # fmt: skip
     return y
 
 
-# Rows of W that one program takes, stored numbers at a time, warps: measured on an H200.
-TILES = {32: (4, 512, 4), 16: (4, 1024, 4), 8: (4, 2048, 4), 4: (4, 512, 4)}
-
-
-def few(x: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
+def few(x: Tensor, words: Tensor, scales: Tensor) -> Tensor:
     """x Wᵀ (count, out) for up to FEW rows of x (count, in), from codes as in ``matvec``; products in bfloat16."""
-    (count, columns), rows = x.shape, len(weight)
-    bits = 4 if weight.dtype == torch.int32 else 8
+    (count, columns), rows, bits = x.shape, len(words), packed_bits(words, scales)
     y = torch.empty(count, rows, dtype=torch.bfloat16, device=x.device)
-    _few[(triton.cdiv(rows, 32),)](
-        x.bfloat16().contiguous(), weight, scales, y, count, rows, COLUMNS=columns, WIDTH=weight.shape[1],
-        BITS=bits, GROUP=_group(weight, scales), M=max(16, triton.next_power_of_2(count)), ROWS=32,
-        TILE=64 if bits == 4 else 256,
+    height, tile, warps, stages = FEW_TILES[bits]
+    _few[(triton.cdiv(rows, height),)](
+        x.bfloat16().contiguous(), words, scales, y, count, rows, COLUMNS=columns, WIDTH=words.shape[1], BITS=bits,
+        UNIT=_unit(words, scales), M=max(16, triton.next_power_of_2(count)), ROWS=height, TILE=tile,
+        num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return y
 
 
-def unpack(words: Tensor, pairs: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
-    """W (out, columns) of INT4 words (out, …) and their pairs (out, groups)."""
+FEW_TILES = {8: (32, 64, 4, 3), 4: (32, 64, 4, 3)}
+
+
+def unpack(words: Tensor, scales: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
+    """W (out, columns) from its words and their scales."""
     out = torch.empty(len(words), columns, dtype=dtype, device=words.device)
     grid = triton.cdiv(len(words), 8), triton.cdiv(words.shape[1], 128)
     _unpack[grid](
-        words, pairs, out, len(words), columns, words.shape[1], _group(words, pairs), ROWS=8, TILE=128
-    )
+        words, scales, out, len(words), COLUMNS=columns, WIDTH=words.shape[1], BITS=packed_bits(words, scales),
+        UNIT=_unit(words, scales), ROWS=8, TILE=128,
+    )  # fmt: skip
     return out
 
 
-def _group(weight: Tensor, scales: Tensor | None) -> int:
-    """Columns that share a scale."""
-    return 8 if scales is None or weight.dtype != torch.int32 else 8 * weight.shape[1] // scales.shape[1]
+def pack(codes: Tensor, bits: int, unit: int) -> Tensor:
+    """Words int32 (out, words) of unsigned codes (out, in); columns are filled up to whole units."""
+    codes = torch.nn.functional.pad(codes, (0, -codes.shape[1] % unit)).unflatten(1, (-1, 32 // bits, unit * bits // 32))
+    shifted = [codes[:, :, j].int() << (bits * j) for j in range(32 // bits)]
+    return torch.stack(shifted).sum(0, dtype=torch.int32).flatten(1).contiguous()
+
+
+def packed_bits(weight: Tensor, scales: Tensor | None) -> int:
+    """Bits of one stored weight."""
+    if scales is None:
+        return 8 * weight.element_size()
+    return 4 if scales.dtype == torch.int32 else 8
+
+
+def _unit(weight: Tensor, scales: Tensor | None) -> int:
+    return 8 * weight.shape[1] // scales.shape[1] if scales is not None and scales.dim() == 2 else INT8_UNIT

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..kv_cache import Cache
 from ..model import Layer, Output, RMSNorm, Transformer, rope_frequencies
 from ..paged_cache import PagedCache
 from .attention import Attention
-from .linear import Projection
+from .linear import Projection, repack
 from .plan import Spans, bucket, cut, gather, spread
 
 
@@ -57,8 +58,14 @@ class CudaTransformer(nn.Module):
         super().__init__()
         self.model, self.max_batch, self.graphs = model, max_batch, graphs
         config = self.config = model.config
+        repack(model)
         self._fused = [_FusedLayer(layer) for layer in model.layers]
         self._head = Projection(model, "lm_head")
+        products = [p for layer in self._fused for p in (layer.qkv, layer.out, layer.gate_up, layer.down)]
+        for product, after in pairwise([*products, self._head, products[0]]):
+            product.following = after.weight
+        for layer in self._fused:
+            layer.qkv.following = None  # attention comes between, and asks for what follows it
         steps = torch.arange(config.max_position_embeddings, dtype=torch.float32)
         angles = torch.outer(steps, rope_frequencies(config))
         cos, sin = (t.to(self.device, self.dtype) for t in (angles.cos(), angles.sin()))
@@ -125,7 +132,8 @@ class CudaTransformer(nn.Module):
         for layer in self._fused:
             keys, values = cache.keys[layer.number], cache.values[layer.number]
             qkv = layer.qkv(x, layer.before)
-            y = kernel(layer.number, qkv, layer.norms, keys, values, *step, cache.block_size)
+            ahead = {"following": layer.out.weight} if len(x) == 1 else {}
+            y = kernel(layer.number, qkv, layer.norms, keys, values, *step, cache.block_size, **ahead)
             x = layer.out(y, residual=x)
             x = layer.down(layer.gate_up(x, layer.between, gated=True), residual=x)
         return x
@@ -145,13 +153,12 @@ class CudaTransformer(nn.Module):
         rows = bucket(count, self.max_batch)
         idle = np.full(rows - count, -1, np.int32)
         step = np.concatenate([spans.starts, idle, spans.offsets, idle, spans.tables])
-        recorded = self._recorded.setdefault(cache, {})
-        if step.size > len(self._step):  # rare: longer block tables than ever before
-            self._step = torch.zeros(
-                2 * step.size + 2 * self.max_batch, dtype=torch.int32, device=self.device
-            )
+        if step.size > len(self._step):  # at the first step, or for a cache with smaller blocks
+            longest = -(-self.config.max_position_embeddings // cache.block_size) + 1
+            size = max(step.size, self.max_batch * (2 + longest))
+            self._step = torch.zeros(size, dtype=torch.int32, device=self.device)
             self._recorded.clear()
-            recorded = self._recorded.setdefault(cache, {})
+        recorded = self._recorded.setdefault(cache, {})
         self._step[: step.size].copy_(torch.from_numpy(step))
         self._ids[:count].copy_(ids)
         if not self.graphs:

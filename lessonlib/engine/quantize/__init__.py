@@ -42,14 +42,16 @@ def quantize_model(
 
     Raises BadParameter.
     """
-    if getattr(model, "quantization", None):
+    if model.quantization:
         raise BadParameter(f"This model is quantized already ({model.quantization}); load it again first.")
     if scheme not in SCHEMES and scheme not in DTYPES:
         known = ", ".join([*SCHEMES, *DTYPES])
         raise BadParameter(f"The scheme {scheme!r} is not known; choose one of {known}.")
     layer, head = SCHEMES.get(scheme, (QuantizedLinear, QuantizedLinear))
     if unknown := sorted(set(options) - set(layer.OPTIONS)):
-        raise BadParameter(f"{scheme} has no option {unknown[0]}; it has {', '.join(layer.OPTIONS) or 'none'}.")
+        raise BadParameter(
+            f"{scheme} has no option {unknown[0]}; it has {', '.join(layer.OPTIONS) or 'none'}."
+        )
     if calibration is not None and scheme != "int4":
         raise BadParameter(f"Only int4 can be calibrated, not {scheme}; leave calibration out.")
     if scheme in DTYPES:
@@ -60,10 +62,10 @@ def quantize_model(
         for name, linear in list(block.named_modules()):
             if isinstance(linear, nn.Linear):
                 block.set_submodule(name, layer.from_linear(linear, **options))
-    tied = model.config.tie_word_embeddings
+    output = head.from_linear(model.lm_head)
     embedding = model.embed_tokens.weight
-    model.lm_head = head.from_linear(model.lm_head)
-    shared = model.lm_head if tied else head.from_weight(embedding)
-    model.embed_tokens = QuantizedEmbedding(shared, embedding.dtype)
+    shared = output if model.config.tie_word_embeddings else head.from_weight(embedding)
+    model.set_submodule("lm_head", output)
+    model.set_submodule("embed_tokens", QuantizedEmbedding(shared, embedding.dtype))
     model.quantization = scheme
     return model

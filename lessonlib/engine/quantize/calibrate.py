@@ -15,10 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model import Transformer
-from .int4 import Int4Linear, fit_int4, round_int4
+from .int4 import Int4Linear, as_groups, fit_int4, round_int4
 
 DAMPING = 0.01  # of H's mean diagonal, added to it: directions that the text never shows are not trusted
-SHRINKS = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75)  # of a group's range: levels closer, extremes cut off
+SHRINKS = (
+    1.0,
+    0.97,
+    0.94,
+    0.91,
+    0.88,
+    0.85,
+    0.8,
+    0.75,
+)  # of a group's range: levels closer, extremes cut off
 BLOCK = 128  # columns whose errors are passed on together
 
 
@@ -49,17 +58,17 @@ def calibrate(model: Transformer, ids: Tensor, group_size: int = 64, symmetric: 
 
 def gptq(weight: Tensor, hessian: Tensor, group_size: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Codes, scales and zeros like ``quantize_int4``'s, for a weight (out, in) and H (in, in) of its inputs."""
-    padding = -weight.shape[1] % group_size
-    weight = F.pad(weight.detach().float(), (0, padding))
+    groups = as_groups(weight, group_size)
+    padding = groups[0].numel() - weight.shape[1]
     hessian = F.pad(hessian.double(), (0, padding, 0, padding))
     hessian.diagonal().add_(DAMPING * hessian.diagonal().mean() + 1e-12)
-    scale, zero = _clipped(weight.unflatten(1, (-1, group_size)), hessian.diagonal().float(), symmetric)
+    scale, zero = _clipped(groups, hessian.diagonal().float(), symmetric)
     order = hessian.diagonal().argsort(descending=True)
     # Row i of U says how an error in column i is best spread over the columns after it.
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
     spread = torch.linalg.cholesky(inverse, upper=True).float()
-    codes = torch.empty_like(weight, dtype=torch.uint8)
-    weight = weight[:, order]
+    codes = torch.empty_like(groups.flatten(1), dtype=torch.uint8)
+    weight = groups.flatten(1)[:, order]
     columns = order.tolist()
     for start in range(0, len(columns), BLOCK):
         stop = min(start + BLOCK, len(columns))
@@ -103,7 +112,9 @@ def _clipped(groups: Tensor, importance: Tensor, symmetric: bool) -> tuple[Tenso
         values = _value(round_int4(groups, scale, zero), scale, zero)
         error = ((values - groups).square() * importance).sum(-1, keepdim=True)
         new = (error, scale, zero)
-        best = tuple(torch.where(error < best[0], n, b) for n, b in zip(new, best, strict=True)) if best else new
+        best = (
+            tuple(torch.where(error < best[0], n, b) for n, b in zip(new, best, strict=True)) if best else new
+        )
     return best[1], best[2]
 
 

@@ -22,6 +22,15 @@ GROUP_SIZES = (32, 64, 128)
 TINY = torch.finfo(torch.bfloat16).tiny
 
 
+def as_groups(weight: Tensor, group_size: int) -> Tensor:
+    """A weight (out, in) as float32 (out, groups, group_size), the last group filled up with zeros."""
+    if group_size not in GROUP_SIZES:
+        raise BadParameter(
+            f"group_size={group_size!r} is not supported; choose one of {', '.join(map(str, GROUP_SIZES))}."
+        )
+    return F.pad(weight.detach().float(), (0, -weight.shape[1] % group_size)).unflatten(1, (-1, group_size))
+
+
 def fit_int4(groups: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
     """scale and zero, bfloat16 (..., 1), for groups of weights (..., group_size)."""
     low, high = groups.aminmax(dim=-1, keepdim=True)
@@ -41,8 +50,11 @@ def round_int4(weight: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
 
 
 def quantize_int4(weight: Tensor, group_size: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """``codes`` uint8 (out, in), ``scales`` and ``zeros`` bfloat16 (out, in / group_size) of a weight (out, in)."""
-    groups = weight.detach().float().unflatten(1, (-1, group_size))
+    """``codes`` uint8 (out, in), ``scales`` and ``zeros`` bfloat16 (out, groups) of a weight (out, in).
+
+    With ``in`` filled up to whole groups. Raises BadParameter.
+    """
+    groups = as_groups(weight, group_size)
     scale, zero = fit_int4(groups, symmetric)
     return round_int4(groups, scale, zero).flatten(1), scale.squeeze(-1), zero.squeeze(-1)
 
@@ -67,12 +79,7 @@ class Int4Linear(QuantizedLinear):
         symmetric: bool = False,
         **options: Any,
     ) -> Self:
-        if group_size not in GROUP_SIZES:
-            raise BadParameter(
-                f"group_size={group_size!r} is not supported; choose one of {', '.join(map(str, GROUP_SIZES))}."
-            )
-        padded = F.pad(weight.detach().float(), (0, -weight.shape[1] % group_size))
-        codes, scales, zeros = quantize_int4(padded, group_size, symmetric)
+        codes, scales, zeros = quantize_int4(weight, group_size, symmetric)
         return cls.from_codes(codes, scales, None if symmetric else zeros, bias, tuple(weight.shape))
 
     @classmethod
@@ -140,7 +147,13 @@ class Int4Linear(QuantizedLinear):
         if not self.symmetric:
             return self.affine
         # A bfloat16 widened to 32 bits is itself with a zero behind it.
-        return self.affine.view(torch.uint16).to(torch.int32).view(torch.bfloat16).unflatten(-1, (-1, 2)).squeeze(-2)
+        return (
+            self.affine.view(torch.uint16)
+            .to(torch.int32)
+            .view(torch.bfloat16)
+            .unflatten(-1, (-1, 2))
+            .squeeze(-2)
+        )
 
     @property
     def _on_cuda(self) -> bool:

@@ -48,9 +48,12 @@ class QuantizedLinear(nn.Module):
     """
 
     OPTIONS: tuple[str, ...] = ()  # of from_weight
+    bias: Tensor | None
     FEW = 0  # up to this many rows of x go through the fused kernel
 
-    def __init__(self, in_features: int, out_features: int, bias: Tensor | None = None, **tensors: Tensor | None):
+    def __init__(
+        self, in_features: int, out_features: int, bias: Tensor | None = None, **tensors: Tensor | None
+    ):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         for name, tensor in {"bias": bias, **tensors}.items():
@@ -147,5 +150,7 @@ class QuantizedEmbedding(nn.Module):
         return self.linear.lookup(ids).to(self.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype  # a cast of the model is one of what comes out
+        self.dtype = fn(
+            torch.empty(0, dtype=self.dtype)
+        ).dtype  # a cast of the model is one of what comes out
         return super()._apply(fn, recurse)

@@ -23,7 +23,12 @@ def some_codes(rows: int, columns: int) -> torch.Tensor:
 
 
 @QUIET
-@given(rows=st.integers(1, 30), groups=st.integers(1, 4), size=st.sampled_from([32, 64, 128]), symmetric=st.booleans())
+@given(
+    rows=st.integers(1, 30),
+    groups=st.integers(1, 4),
+    size=st.sampled_from([32, 64, 128]),
+    symmetric=st.booleans(),
+)
 def test_every_weight_is_within_half_a_step_of_its_code(rows, groups, size, symmetric):
     weight = some_weight(rows, groups * size, seed=rows)
     codes, scales, zeros = quantize_int4(weight, size, symmetric)
@@ -110,7 +115,9 @@ def test_cuda_s_order_is_understood(columns):
 @CUDA
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_a_layer_moves_between_devices(symmetric):
-    layer = Int4Linear.from_weight(some_weight(200, 576), torch.randn(200), group_size=64, symmetric=symmetric)
+    layer = Int4Linear.from_weight(
+        some_weight(200, 576), torch.randn(200), group_size=64, symmetric=symmetric
+    )
     codes, nbytes = layer.unpack(), layer.nbytes
     layer.cuda()
     assert torch.equal(layer.unpack().cpu(), codes)

@@ -70,7 +70,9 @@ def test_a_matrix_larger_than_the_workspace_is_multiplied_in_chunks(name, monkey
     monkeypatch.setattr(linear_module, "CHUNK", 96 * 64)
     starts = []
     rows = layer.rows
-    monkeypatch.setattr(layer, "rows", lambda start, stop, dtype: (starts.append(start), rows(start, stop, dtype))[1])
+    monkeypatch.setattr(
+        layer, "rows", lambda start, stop, dtype: (starts.append(start), rows(start, stop, dtype))[1]
+    )
     assert torch.equal(layer.dense(x), whole)
     assert starts == [0, 64, 128, 192, 256]
 
@@ -89,9 +91,23 @@ def test_quantizing_twice_changes_nothing_more(name):
 def test_more_levels_or_smaller_groups_are_closer_to_the_truth(name):
     weight = torch.randn(128, 256, generator=torch.Generator().manual_seed(3)) * 0.05
     error = ((make(name, weight).dequantize() - weight).norm() / weight.norm()).item()
-    expected = {"int8": 0.007, "int4 g32": 0.079, "int4 g64": 0.090, "int4 g128": 0.099, "int4 g32 symmetric": 0.087}
-    expected |= {"int4 g128 symmetric": 0.106, "nf4": 0.092, "nf4 double": 0.092, "q8_0": 0.0054, "q4_0": 0.086}
-    assert error == pytest.approx(expected[name], rel=0.05)  # figures of a normal distribution, not of a machine
+    expected = {
+        "int8": 0.007,
+        "int4 g32": 0.079,
+        "int4 g64": 0.090,
+        "int4 g128": 0.099,
+        "int4 g32 symmetric": 0.087,
+    }
+    expected |= {
+        "int4 g128 symmetric": 0.106,
+        "nf4": 0.092,
+        "nf4 double": 0.092,
+        "q8_0": 0.0054,
+        "q4_0": 0.086,
+    }
+    assert error == pytest.approx(
+        expected[name], rel=0.05
+    )  # figures of a normal distribution, not of a machine
 
 
 def test_true_bits_a_weight():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lessonlib.engine import DenseCache, ModelConfig, SamplingParams, Transformer, costs, generate, load_model
+from lessonlib.engine import DenseCache, ModelConfig, SamplingParams, Transformer, costs, generate, load_model, save_model
 from lessonlib.engine.errors import BadParameter
 from lessonlib.engine.quantize import SCHEMES, QuantizedLinear, quantize_model
 
@@ -66,16 +66,20 @@ def test_it_is_in_place_and_every_matrix_is_replaced_and_stored_once(scheme, opt
     assert (model.embed_tokens.linear is model.lm_head) == tied
     layers = [m for m in model.modules() if isinstance(m, QuantizedLinear)]
     assert len(layers) == 2 * 7 + 1 + (not tied)
-    rest = sum(p.nbytes for p in model.parameters()) + sum(m.bias.nbytes for m in layers if m.bias is not None)
+    rest = sum(p.nbytes for p in model.parameters()) + sum(
+        m.bias.nbytes for m in layers if m.bias is not None
+    )
     assert bytes_held(model) == sum(m.nbytes for m in layers) + rest  # nothing but codes, norms and biases
     assert bytes_held(model) < before / 2
 
 
-@pytest.mark.parametrize(("scheme", "largest"), [("int8", 0.254), ("int4", 0.154), ("nf4", 0.154), ("q4_0", 0.156)])
+@pytest.mark.parametrize(
+    ("scheme", "largest"), [("int8", 0.254), ("int4", 0.154), ("nf4", 0.154), ("q4_0", 0.156)]
+)
 def test_pico_becomes_as_small_as_promised(scheme, largest):
     model = load_model("pico")
     before = bytes_held(model)
-    assert bytes_held(quantize_model(model, scheme)) < largest * before 
+    assert bytes_held(quantize_model(model, scheme)) < largest * before
 
 
 @each
@@ -126,6 +130,8 @@ def test_what_it_refuses():
     quantize_model(model, "int8")
     with refuses(BadParameter, match=r"quantized already \(int8\)"):
         quantize_model(model, "int4")
+    with refuses(BadParameter, match=r"quantized \(int8\).*save it before"):
+        save_model(model, "never-made")
 
 
 def test_rows_that_gguf_blocks_cannot_hold_are_refused_before_anything_is_changed():
