@@ -3,7 +3,7 @@
 #   PYTHON=/path/to/python3.12   which Python makes .venv (3.11 or newer)
 #   PORT=9000  IP=0.0.0.0        where `make lab` listens
 #   WORKERS=4                    test processes
-#   BENCH=--quick                what `make bench` passes on (see `python -m benchmarks --help`)
+#   BENCH=--missing              what `make bench` passes on (see `python -m benchmarks --help`)
 #
 # pip reads its own settings (a mirror, a CPU-only PyTorch index) from its configuration or PIP_* variables.
 

@@ -10,7 +10,7 @@ import typer
 
 from .measure import THREADS, Bench
 from .report import HERE, load, record, save, table, write_readme
-from .shapes import MODELS, prepare
+from .shapes import BUILD, MODELS, prepare
 from .suite import BENCHMARKS
 
 
@@ -23,8 +23,12 @@ def main(
     missing: Annotated[
         bool, typer.Option(help="Skip tables that are there: go on after an interruption.")
     ] = False,
-    results: Annotated[Path, typer.Option(help="Where the JSON and PNG files go.")] = HERE / "results",
-    readme: Annotated[Path, typer.Option(help="The page that shows the tables.")] = HERE / "README.md",
+    results: Annotated[
+        Path | None, typer.Option(help="Where JSON and PNG files go (otherwise beside this program).")
+    ] = None,
+    readme: Annotated[
+        Path | None, typer.Option(help="The page that shows the tables (otherwise this program's).")
+    ] = None,
 ) -> None:
     """Measure our engine beside transformers and llama.cpp, on the same weights, in one run.
 
@@ -35,6 +39,8 @@ def main(
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(BENCHMARKS)}.")
     if unknown := [name for name in model or [] if name not in MODELS]:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(MODELS)}.")
+    home = BUILD / "quick" if quick else HERE  # a quick run never stands where results stand
+    results, readme = results or home / "results", readme or home / "README.md"
     start = time.perf_counter()
     threads = 1 if quick else THREADS  # a quick run need not be fast, and disturbs nobody
     with Bench(typer.echo, threads) as bench:
@@ -56,10 +62,11 @@ def main(
                 bandwidth = {key: max(value, again[key]) for key, value in bandwidth.items()}
                 found = record(benchmark, name, rows, rounds, bandwidth, bench.about(), threads, quick)
                 save(benchmark, name, found, results)
+                write_readme(readme, results)
                 took = time.perf_counter() - began
                 typer.echo(f"\n{benchmark.name}, {name} ({took:.0f} s)\n{table(benchmark, found)}")
             bench.forget(prepared)
-    write_readme(readme, results)
+    write_readme(readme, results)  # "report" alone comes here at once
     typer.echo(f"\n{time.perf_counter() - start:.0f} s in all; tables in {readme}")
 
 

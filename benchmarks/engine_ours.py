@@ -1,7 +1,7 @@
 """Our engine, through ``LLM`` and the batcher inside it.
 
 Variants are words: a number format or quantization, then how: "bf16", "int4 compiled", "bf16 static" (no continuous
-batching), "bf16 draft", "bf16 ngram" (speculative).
+batching), "bf16 draft", "bf16 ngram 8" (speculative; drafts at a time, 4 where none are named).
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class Engine:
         length: int = 1024,
         sequences: int = 1,
         draft: str | None = None,
-        drafts: int = 4,
     ) -> dict[str, Any]:
         kind, *ways = variant.split()
         named: dict[str, Any] = {"dtype": DTYPES.get(kind, "bfloat16")}
@@ -47,7 +46,7 @@ class Engine:
         if "draft" in ways or "ngram" in ways:
             named |= {
                 "speculative_model": draft if "draft" in ways else "ngram",
-                "num_speculative_tokens": drafts,
+                "num_speculative_tokens": int(ways[-1]) if ways[-1].isdigit() else 4,
             }
         llm = LLM(
             folder,

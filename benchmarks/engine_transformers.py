@@ -1,6 +1,7 @@
 """transformers: ``generate`` (the yardstick), its assisted and prompt-lookup decoding, and its continuous batching.
 
-Variants are words: a number format, then how: "f32", "bf16 continuous", "f32 draft", "f32 ngram".
+Variants are words: a number format, then how: "f32", "bf16 continuous", "f32 draft", "f32 ngram 8" (drafts
+at a time, 4 where none are named).
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ class Engine:
         length: int = 1024,
         sequences: int = 1,
         draft: str | None = None,
-        drafts: int = 4,
     ) -> dict[str, Any]:
         dtype, *way = variant.split()
+        drafts = int(way.pop()) if way and way[-1].isdigit() else 4
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], attn_implementation="sdpa")
         self.models[key] = model.eval()
         self.options[key] = {}

@@ -227,7 +227,7 @@ COLUMNS: dict[str, tuple] = {
 
 def write_readme(path: Path, folder: Path) -> None:
     """Put every table between its markers; whatever stands outside of them is left alone."""
-    text = path.read_text()
+    text = path.read_text() if path.exists() else "# Benchmarks\n"
     for name, benchmark in BENCHMARKS.items():
         begin, end = f"<!-- {name}: made by the harness -->", f"<!-- end of {name} -->"
         if begin not in text:
@@ -235,6 +235,7 @@ def write_readme(path: Path, folder: Path) -> None:
         before, rest = text.split(begin, 1)
         _, after = rest.split(end, 1)
         text = before + "\n".join([begin, section(benchmark, load(benchmark, folder), folder), end]) + after
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 

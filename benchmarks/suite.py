@@ -38,9 +38,9 @@ MIXED = (
     *_rows("ours", "bf16 static", "bf16", "int8", "bf16 compiled", "int8 compiled"),
 )
 SPECULATIVE = (
-    *_rows("transformers", "f32", "f32 draft", "f32 ngram"),
-    *_rows("ours", "f32", "f32 draft", "f32 ngram", "bf16", "bf16 draft", "bf16 ngram"),
-    *_rows("ours", "bf16 compiled", "bf16 compiled draft", "bf16 compiled ngram"),
+    *_rows("transformers", "f32", "f32 draft", "f32 ngram 8"),
+    *_rows("ours", "f32", "f32 draft", "f32 ngram 8", "bf16", "bf16 draft", "bf16 ngram 8"),
+    *_rows("ours", "bf16 compiled", "bf16 compiled draft", "bf16 compiled ngram 8"),
 )
 
 

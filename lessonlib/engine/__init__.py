@@ -1,7 +1,7 @@
 """The engine: from token ids to token ids, one module per idea of the course.
 
 Read in this order: config, model, kv_cache, tokenizer, checkpoint, sampling, prompts, generate, costs, blocks,
-paged_cache, scheduler, batching, simulator, llm.
+paged_cache, scheduler, batching, simulator, llm, quantize, perplexity.
 """
 
 from . import costs
@@ -15,6 +15,8 @@ from .kv_cache import DenseCache, NoCache
 from .llm import LLM, RequestOutput
 from .model import Transformer
 from .paged_cache import PagedCache, Span
+from .perplexity import Perplexity, perplexity
+from .quantize import quantize_model
 from .sampling import SamplingParams
 from .scheduler import Request, Scheduler
 from .tokenizer import Tokenizer, load_tokenizer
@@ -28,6 +30,7 @@ __all__ = [
     "ModelConfig",
     "NoCache",
     "PagedCache",
+    "Perplexity",
     "Request",
     "RequestOutput",
     "RopeScaling",
@@ -42,6 +45,8 @@ __all__ = [
     "load_config",
     "load_model",
     "load_tokenizer",
+    "perplexity",
+    "quantize_model",
     "resolve",
     "save_model",
     "shipped_models",

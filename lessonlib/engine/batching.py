@@ -128,7 +128,7 @@ class ContinuousBatcher:
             if slot.reaches_end:
                 at += range(len(ids) - len(guess) - 1, len(ids))
         self.cache.plan([Span(slot.request.table, slot.start, slot.count) for slot in slots])
-        device = self.model.device
+        device = getattr(self.model, "input_device", self.model.device)
         # Chunks of prompts ask for no logits at all; one is computed then, since not every kernel can do none.
         wanted = torch.tensor(at or [0], device=device)
         return self.model(torch.tensor([ids], device=device), cache=self.cache, at=wanted).logits[0]

@@ -80,7 +80,11 @@ def export_folder(name: str | Path, output: str | Path, quantization: str | None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     size = sum(file.stat().st_size for file in output.iterdir())
-    notes = ("On a CPU, vLLM 0.32 has no kernel for int8 weights; it runs int4 there.",) if chosen == "int8" else ()
+    notes = (
+        ("On a CPU, vLLM 0.32 has no kernel for int8 weights; it runs int4 there.",)
+        if chosen == "int8"
+        else ()
+    )
     return Exported(output, size, chosen, notes)
 
 

@@ -346,3 +346,35 @@ def drain(engine, limit: int = 5000, on_token=None) -> None:
             return
         engine.step(on_token)
     raise AssertionError("the engine does not come to an end")
+
+
+def any_engine(random: Random, **kind):
+    model = Recall(vocab=random.choice([2, 3, 7]), context=random.choice([12, 24, 48]), **kind)
+    return batcher(
+        model,
+        num_blocks=random.choice([1, 2, 4, 6, 9, 30]),
+        block_size=random.choice([1, 2, 3, 4]),
+        prefix_caching=random.random() < 0.7,
+        max_num_seqs=random.choice([1, 2, 3, 8]),
+        max_num_batched_tokens=random.choice([1, 2, 5, 11, 100]),
+        policy=random.choice(["fcfs", "priority"]),
+    )
+
+
+def any_group(random: Random, engine, old: list[Request]) -> list[Request]:
+    vocab, context = engine.model.config.vocab_size, engine.model.config.max_position_embeddings
+    size, room = engine.cache.block_size, engine.cache.num_blocks * engine.cache.block_size
+    length = min(random.choice([1, size, 2 * size, random.randint(1, 12)]), room, context - 1)
+    prompt = [random.randrange(vocab) if random.random() < 0.3 else 1 for _ in range(length)]
+    if old and random.random() < 0.5:
+        prompt = (random.choice(old).ids[:length] + prompt)[:length]
+    how = params(random.randint(1, min(15, room - length + 1)), ignore_eos=random.random() < 0.5)
+    group: list[Request] = []
+    for _ in range(random.choice([1, 1, 2, 3])):
+        leader = group[0] if group else None
+        group.append(Request(list(prompt), how, leader=leader, priority=random.randint(0, 2)))
+    return group
+
+
+def expected(engine, request: Request) -> list[int]:
+    return engine.model.alone(request.prompt, request.params.max_tokens, request.params.ignore_eos)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
 from random import Random
 
 import pytest
@@ -15,7 +13,17 @@ from lessonlib.engine.errors import BadParameter, CacheFull, EmptyPrompt, Prompt
 from lessonlib.engine.scheduler import Request
 
 from .conftest import random_model, refuses, some_ids, tiny_config
-from .fakes import Recall, batcher, check_pool, check_queues, drain, params
+from .fakes import (
+    Recall,
+    any_engine,
+    any_group,
+    batcher,
+    check_pool,
+    check_queues,
+    drain,
+    expected,
+    params,
+)
 
 KINDS = {
     "plain": {},
@@ -23,38 +31,6 @@ KINDS = {
     "window in one layer": {"window": 2, "window_layers": (1,)},
     "end of text": {"eos": (0,)},
 }
-
-
-def any_engine(random: Random, **kind):
-    model = Recall(vocab=random.choice([2, 3, 7]), context=random.choice([12, 24, 48]), **kind)
-    return batcher(
-        model,
-        num_blocks=random.choice([1, 2, 4, 6, 9, 30]),
-        block_size=random.choice([1, 2, 3, 4]),
-        prefix_caching=random.random() < 0.7,
-        max_num_seqs=random.choice([1, 2, 3, 8]),
-        max_num_batched_tokens=random.choice([1, 2, 5, 11, 100]),
-        policy=random.choice(["fcfs", "priority"]),
-    )
-
-
-def any_group(random: Random, engine, old: list[Request]) -> list[Request]:
-    vocab, context = engine.model.config.vocab_size, engine.model.config.max_position_embeddings
-    size, room = engine.cache.block_size, engine.cache.num_blocks * engine.cache.block_size
-    length = min(random.choice([1, size, 2 * size, random.randint(1, 12)]), room, context - 1)
-    prompt = [random.randrange(vocab) if random.random() < 0.3 else 1 for _ in range(length)]
-    if old and random.random() < 0.5:
-        prompt = (random.choice(old).ids[:length] + prompt)[:length]
-    how = params(random.randint(1, min(15, room - length + 1)), ignore_eos=random.random() < 0.5)
-    group: list[Request] = []
-    for _ in range(random.choice([1, 1, 2, 3])):
-        leader = group[0] if group else None
-        group.append(Request(list(prompt), how, leader=leader, priority=random.randint(0, 2)))
-    return group
-
-
-def expected(engine, request: Request) -> list[int]:
-    return engine.model.alone(request.prompt, request.params.max_tokens, request.params.ignore_eos)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -217,129 +193,6 @@ def test_a_quantized_cache_does_not_depend_on_the_batch(quantization):
         drain(engine)
         outputs.append([request.output for request in requests])
     assert outputs[1] == outputs[2] == outputs[3] == outputs[0]
-
-
-class Trouble(Exception):
-    pass
-
-
-class Breaks:
-    """Counts calls of anything and fails in one of them, before or after the work."""
-
-    def __init__(self, work, at: int, error: type[BaseException], late: bool):
-        self.work, self.left, self.error, self.late = work, at, error, late
-
-    def __call__(self, *arguments, **named):
-        self.left -= 1
-        if self.left == 0 and not self.late:
-            raise self.error
-        result = self.work(*arguments, **named)
-        if self.left == 0:
-            raise self.error
-        return result
-
-
-@pytest.mark.parametrize("where", ["model", "copy", "on_token", "attend", "complete", "grow"])
-@pytest.mark.parametrize("error", [Trouble, KeyboardInterrupt])
-def test_an_exception_in_the_middle_of_a_step_costs_nothing_but_time(where, error):
-    happened = 0
-    for seed in range(15):
-        random = Random(seed)
-        engine = any_engine(random)
-        requests: list[Request] = []
-        for _ in range(4):
-            for request in any_group(random, engine, requests):
-                engine.add(request)
-                requests.append(request)
-        breaks = Breaks(lambda *_: None, random.randint(1, 12), error, random.random() < 0.5)
-        owner, name = {
-            "model": (engine, "model"),
-            "copy": (engine.cache, "copy"),
-            "attend": (engine.cache, "attend"),
-            "complete": (engine.scheduler, "complete"),
-            "grow": (engine.scheduler.pool, "grow"),
-        }.get(where, (None, ""))
-        model = engine.model
-        if owner is not None:
-            breaks.work = getattr(owner, name)
-            breaks.config, breaks.device = model.config, model.device
-            setattr(owner, name, breaks)
-        for _ in range(2000):
-            try:
-                engine.step(breaks if where == "on_token" else None)
-            except error:
-                happened += 1
-                check_queues(engine.scheduler)
-            if not engine.unfinished:
-                break
-        engine.model = model
-        check_pool(engine.scheduler.pool)
-        assert [request.output for request in requests] == [expected(engine, request) for request in requests]
-    assert happened >= (1 if where == "copy" else 10)
-
-
-def interrupted_at(line: int, engine, requests: list[Request]) -> bool:
-    """Ctrl-C after so many lines of the engine's own bookkeeping; False when the run was over before."""
-    files = ("scheduler.py", "blocks.py", "batching.py", "paged_cache.py")
-    left = line
-
-    def trace(frame, event, _):
-        nonlocal left
-        code = frame.f_code
-        if not code.co_filename.endswith(files) or code.co_name in ("recover", "step", "add"):
-            return None if event == "call" and code.co_name != "step" else trace
-        if event == "line":
-            left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-        return trace
-
-    happened = False
-    while engine.unfinished:
-        previous = sys.gettrace()
-        sys.settrace(trace if not happened else None)
-        try:
-            engine.step()
-        except KeyboardInterrupt:
-            happened = True
-        finally:
-            sys.settrace(previous)
-        check_queues(engine.scheduler)
-    return happened
-
-
-def test_an_interrupt_between_any_two_lines_of_a_step():
-    random = Random(0)
-    line = 1
-    while True:
-        engine = batcher(Recall(), num_blocks=5, block_size=2, max_num_seqs=3, max_num_batched_tokens=5)
-        leader = Request([1, 2, 3], params(3))
-        requests = [leader, Request([1, 2, 3], params(3), leader=leader), Request([1, 2, 5, 6], params(4))]
-        for request in requests:
-            engine.add(request)
-        happened = interrupted_at(line, engine, requests)
-        check_pool(engine.scheduler.pool)
-        assert [request.output for request in requests] == [expected(engine, request) for request in requests]
-        if not happened:
-            break
-        line += random.randint(1, 12)
-    assert line > 500
-
-
-def test_a_static_batch_goes_on_after_an_exception():
-    for at in range(1, 8):
-        engine = StaticBatcher(Recall(), batch_size=2)
-        requests = [Request([1, 2, number], params(3 + number)) for number in range(3)]
-        for request in requests:
-            engine.add(request)
-        model = engine.model
-        engine.model = breaks = Breaks(model, at, KeyboardInterrupt, late=at % 2 == 0)
-        breaks.config, breaks.dtype, breaks.device = model.config, model.dtype, model.device
-        for _ in range(50):
-            with suppress(KeyboardInterrupt):
-                engine.step()
-        assert not engine.unfinished
-        assert [r.output for r in requests] == [model.alone(r.prompt, r.params.max_tokens) for r in requests]
 
 
 def test_on_token_may_end_its_request_and_abort_others():

@@ -201,7 +201,7 @@ def test_a_preempted_step_admits_nobody():
 def test_drafts_push_nobody_out_and_stop_at_the_end():
     book = ledger(num_blocks=3, block_size=2, guesses_right=1.0, max_num_seqs=2)
     book.add(Request([0], params(5), lookahead=4))
-    book.add(Request([1], params(1), lookahead=4))
+    book.add(Request([1], params(2)))
     book.run(limit=20)
     assert book.scheduler.preemptions == 0
     # All guesses right: four drafts and one more in a step, none of them behind the last token.

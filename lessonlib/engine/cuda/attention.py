@@ -126,7 +126,18 @@ def _decode(
 
 
 @triton.jit
-def _join(y, mixes, sums, pair, parts, d, GROUP: tl.constexpr, SPLITS: tl.constexpr, D: tl.constexpr, G: tl.constexpr):
+def _join(
+    y,
+    mixes,
+    sums,
+    pair,
+    parts,
+    d,
+    GROUP: tl.constexpr,
+    SPLITS: tl.constexpr,
+    D: tl.constexpr,
+    G: tl.constexpr,
+):
     """Put the parts of one KV head's queries together, each weighted by its share of the whole softmax."""
     part, g = tl.arange(0, SPLITS)[:, None], tl.arange(0, G)[None, :]
     there = (part < parts) & (g < GROUP)
@@ -225,7 +236,9 @@ class Attention:
     def splits(self, rows: int) -> int:
         """Among how many programs the past of one KV head is divided."""
         wanted = PROGRAMS // (rows * self.config.num_key_value_heads)
-        most = min(16, 8192 // (triton.next_power_of_2(self.group) * self.shape["PD"]))  # one program joins them
+        most = min(
+            16, 8192 // (triton.next_power_of_2(self.group) * self.shape["PD"])
+        )  # one program joins them
         return max(1, min(most, 1 << max(0, wanted.bit_length() - 1)))
 
     def decode(
@@ -244,7 +257,8 @@ class Attention:
         """(rows, heads * head_dim) for one new token a row: qkv (rows, (heads + 2 kv_heads) * head_dim) as projected.
 
         keys, values: this layer's (slots, kv_heads, head_dim); the new token's are stored too. Row r's block table
-        begins at ``tables[offsets[r]]``, its token stands at ``positions[r]``, or is not real when that is negative. following: as for ``matvec``.
+        begins at ``tables[offsets[r]]``, its token stands at ``positions[r]``, or is not real when that is
+        negative. following: as for ``matvec``.
         """
         rows, config = len(qkv), self.config
         y = torch.empty(
@@ -253,7 +267,8 @@ class Attention:
         splits = self.splits(rows)
         _decode[(rows, config.num_key_value_heads, splits)](
             qkv, *_weights(norms), self.cos, self.sin, keys, values, positions, offsets, tables, y,
-            self._mixes, self._sums, self._arrivals, *request(following), LOG2E * config.head_dim**-0.5, config.rms_norm_eps,
+            self._mixes, self._sums, self._arrivals, *request(following),
+            LOG2E * config.head_dim**-0.5, config.rms_norm_eps,
             **self.shape, BLOCK=block_size, WINDOW=config.window(layer) or 0, SPLITS=splits,
             TILE=self._tile(keys), M=max(16, triton.next_power_of_2(self.group)),
             G=triton.next_power_of_2(self.group), PDL=pdl(qkv.device),

@@ -127,4 +127,4 @@ class Projection:
 
 def _kind(module: nn.Module) -> tuple[object, ...]:
     """Only what is stored alike can be merged."""
-    return (type(module), *(t.shape[1:] + (t.dtype,) for t in module.buffers(recurse=False)))
+    return (type(module), *((*t.shape[1:], t.dtype) for t in module.buffers(recurse=False)))

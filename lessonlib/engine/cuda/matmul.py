@@ -11,6 +11,7 @@ columns w, w + U/8, w + 2U/8 … (INT8: U/4), so that neighbouring threads read 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -19,27 +20,20 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 FEW = 64  # rows of x up to which packed codes are multiplied as they are; beyond, they are unpacked first
 INT8_UNIT = 32  # INT4: a group of columns with one scale
 AHEAD = 12 << 20  # bytes of the next matrix to ask for
-LINE = 128  # bytes that L2 fetches at once
+MAGIC = 0x43800000  # the bits of 256.0
 # Rows of W that one program takes, stored numbers at a time, warps: measured on an H200.
 TILES = {32: (4, 512, 4), 16: (2, 1024, 4), 8: (8, 512, 4), 4: (8, 512, 4)}
 PDL = True
 
 
 @triton.jit
-def _code(words, j: tl.constexpr, BITS: tl.constexpr):
-    """Code j of each word, times 2**(BITS * field - 149): its bits are read as a (subnormal) float, where they stand."""
-    FIELDS: tl.constexpr = 5 if BITS == 4 else 2  # that lie within a float's 23 bits of fraction
+def _code(words, j: tl.constexpr, BITS: tl.constexpr, FIELDS: tl.constexpr):
+    """Code j of each word, times 2**(BITS * (j % FIELDS) - 149): its bits are read as a (subnormal) float where they
+    stand, which saves a conversion. FIELDS codes have room in the 23 bits of a float's fraction."""
+    words = words.to(tl.uint32, bitcast=True)
     if j >= FIELDS:
-        words = words >> (12 if BITS == 4 else 16)
-    return (words & (((1 << BITS) - 1) << (BITS * _field(j, BITS)))).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _field(j: tl.constexpr, BITS: tl.constexpr):
-    if BITS == 4:
-        return j - 3 if j >= 5 else j
-    else:
-        return j % 2
+        words = words >> (BITS * FIELDS)
+    return (words & (((1 << BITS) - 1) << (BITS * (j % FIELDS)))).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -77,7 +71,10 @@ def _matvec(
     if PDL:
         gdc_wait()  # weights may be fetched early; x is what the kernel before this one makes
     CODES: tl.constexpr = 32 // BITS if BITS < 16 else 1
-    RUN: tl.constexpr = 4 if BITS < 16 else 128 // BITS  # neighbours that one thread fetches, and adds up itself
+    FIELDS: tl.constexpr = 23 // BITS
+    RUN: tl.constexpr = (
+        4 if BITS < 16 else 128 // BITS
+    )  # neighbours that one thread fetches, and adds up itself
     total = tl.zeros((ROWS, TILE // RUN), tl.float32)
     total_up = tl.zeros((ROWS, TILE // RUN), tl.float32)
     squares = tl.zeros((TILE,), tl.float32)
@@ -99,24 +96,30 @@ def _matvec(
                 v *= tl.load(norm + column, column < COLUMNS, other=0).to(tl.float32)
             if BITS < 16:
                 whole += v
-                v *= 2.0 ** (100 - BITS * _field(j, BITS))
-            term = (_code(tile, j, BITS) if BITS < 16 else tile.to(tl.float32)) * v[None, :]
+                v *= 2.0 ** (100 - BITS * (j % FIELDS))
+            term = (_code(tile, j, BITS, FIELDS) if BITS < 16 else tile.to(tl.float32)) * v[None, :]
             product = term if j == 0 else product + term
             if GATED:
-                term = (_code(tile_up, j, BITS) if BITS < 16 else tile_up.to(tl.float32)) * v[None, :]
+                term = (_code(tile_up, j, BITS, FIELDS) if BITS < 16 else tile_up.to(tl.float32)) * v[None, :]
                 product_up = term if j == 0 else product_up + term
         whole = tl.sum(tl.reshape(whole, (TILE // RUN, RUN)), 1)[None, :]
         total += _scaled(tl.sum(tl.reshape(product, (ROWS, TILE // RUN, RUN)), 2), pair, whole, BITS)
         tile, pair = coming, coming_pair
         if GATED:
-            total_up += _scaled(tl.sum(tl.reshape(product_up, (ROWS, TILE // RUN, RUN)), 2), pair_up, whole, BITS)
+            total_up += _scaled(
+                tl.sum(tl.reshape(product_up, (ROWS, TILE // RUN, RUN)), 2), pair_up, whole, BITS
+            )
             tile_up, pair_up = coming_up, coming_pair_up
     rms = 1.0
     if norm is not None:
         rms = tl.rsqrt(tl.sum(squares) / COLUMNS + eps)
     out = _finished(tl.sum(total, 1) * rms, row, scales, bias, rows, BITS)
     if GATED:
-        out = out * tl.sigmoid(out) * _finished(tl.sum(total_up, 1) * rms, row + rows, scales, bias, 2 * rows, BITS)
+        out = (
+            out
+            * tl.sigmoid(out)
+            * _finished(tl.sum(total_up, 1) * rms, row + rows, scales, bias, 2 * rows, BITS)
+        )
     if residual is not None:
         out += tl.load(residual + row, row < rows, other=0).to(tl.float32)
     tl.store(y + row, out, row < rows)
@@ -130,7 +133,9 @@ def _fetch(
     """A tile of W, (ROWS, TILE), and for INT4 the pair of each four words."""
     row = row.to(tl.int64)[:, None]
     at = start + tl.arange(0, TILE)[None, :]
-    tile = tl.load(weight + row * WIDTH + at, (row < rows) & (at < WIDTH), other=0, eviction_policy="evict_first")
+    tile = tl.load(
+        weight + row * WIDTH + at, (row < rows) & (at < WIDTH), other=0, eviction_policy="evict_first"
+    )
     pair = 0
     if BITS == 4:
         at = start // 4 + tl.arange(0, TILE // 4)[None, :]
@@ -161,19 +166,22 @@ def _finished(y, row, scales, bias, rows, BITS: tl.constexpr):
 
 
 @triton.jit
-def _weight(words, pair, j: tl.constexpr, BITS: tl.constexpr):
+def _weight(words, pair, magic, j: tl.constexpr, BITS: tl.constexpr):
     """Weight j of each word, float32; INT8: without its scale."""
-    HALF: tl.constexpr = 1 << (BITS - 1)
-    # 2**23 + code, without a conversion, which would be slow.
-    code = (((words >> (BITS * j)) & (2 * HALF - 1)) | 0x4B000000).to(tl.float32, bitcast=True) - (2.0**23 + HALF)
-    if BITS == 4:
-        code = code * (pair << 16).to(tl.float32, bitcast=True) + (pair & -65536).to(tl.float32, bitcast=True)
-    return code
+    words = words.to(tl.uint32, bitcast=True)
+    # Put into the right bits of the float 256, a code makes it 256 + code: again no conversion. ``magic``
+    # is that float; as an argument, not a constant, it and the mask fit into one instruction.
+    words = words >> (BITS * j - 15) if BITS * j > 15 else words << (15 - BITS * j)
+    code = ((words & (((1 << BITS) - 1) << 15)) | magic).to(tl.float32, bitcast=True)
+    if BITS == 8:
+        return code - 384
+    scale = (pair << 16).to(tl.float32, bitcast=True)
+    return code * scale + ((pair & -65536).to(tl.float32, bitcast=True) - 264 * scale)
 
 
 @triton.jit
 def _few(
-    x, words, scales, y, count, rows,
+    x, words, scales, y, count, rows, magic,
     COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, UNIT: tl.constexpr,
     M: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
@@ -191,7 +199,7 @@ def _few(
         for j in tl.static_range(32 // BITS):
             column = _column(at, j, UNIT, BITS)[:, None]
             v = tl.load(x + m * COLUMNS + column, (m < count) & (column < COLUMNS), other=0)
-            total = tl.dot(_weight(tile, pair, j, BITS).to(v.dtype), v, total)
+            total = tl.dot(_weight(tile, pair, magic, j, BITS).to(v.dtype), v, total)
     if BITS == 8:
         total *= tl.load(scales + row, row < rows, other=0).to(tl.float32)
     tl.store(y + m * rows + row, total, (m < count) & (row < rows))
@@ -199,7 +207,7 @@ def _few(
 
 @triton.jit
 def _unpack(
-    words, scales, out, rows,
+    words, scales, out, rows, magic,
     COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, UNIT: tl.constexpr,
     ROWS: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
@@ -211,7 +219,7 @@ def _unpack(
     scale = tl.load(scales + place, there, other=0)
     for j in tl.static_range(32 // BITS):
         column = _column(at, j, UNIT, BITS)
-        weight = _weight(word, scale, j, BITS)
+        weight = _weight(word, scale, magic, j, BITS)
         if BITS == 8:
             weight *= scale.to(tl.float32)
         tl.store(out + row * COLUMNS + column, weight, there & (column < COLUMNS))
@@ -262,8 +270,8 @@ def few(x: Tensor, words: Tensor, scales: Tensor) -> Tensor:
     y = torch.empty(count, rows, dtype=torch.bfloat16, device=x.device)
     height, tile, warps, stages = FEW_TILES[bits]
     _few[(triton.cdiv(rows, height),)](
-        x.bfloat16().contiguous(), words, scales, y, count, rows, COLUMNS=columns, WIDTH=words.shape[1], BITS=bits,
-        UNIT=_unit(words, scales), M=max(16, triton.next_power_of_2(count)), ROWS=height, TILE=tile,
+        x.bfloat16().contiguous(), words, scales, y, count, rows, MAGIC, COLUMNS=columns, WIDTH=words.shape[1],
+        BITS=bits, UNIT=_unit(words, scales), M=max(16, triton.next_power_of_2(count)), ROWS=height, TILE=tile,
         num_warps=warps, num_stages=stages,
     )  # fmt: skip
     return y
@@ -277,7 +285,7 @@ def unpack(words: Tensor, scales: Tensor, columns: int, dtype: torch.dtype) -> T
     out = torch.empty(len(words), columns, dtype=dtype, device=words.device)
     grid = triton.cdiv(len(words), 8), triton.cdiv(words.shape[1], 128)
     _unpack[grid](
-        words, scales, out, len(words), COLUMNS=columns, WIDTH=words.shape[1], BITS=packed_bits(words, scales),
+        words, scales, out, len(words), MAGIC, COLUMNS=columns, WIDTH=words.shape[1], BITS=packed_bits(words, scales),
         UNIT=_unit(words, scales), ROWS=8, TILE=128,
     )  # fmt: skip
     return out
@@ -285,7 +293,9 @@ def unpack(words: Tensor, scales: Tensor, columns: int, dtype: torch.dtype) -> T
 
 def pack(codes: Tensor, bits: int, unit: int) -> Tensor:
     """Words int32 (out, words) of unsigned codes (out, in); columns are filled up to whole units."""
-    codes = torch.nn.functional.pad(codes, (0, -codes.shape[1] % unit)).unflatten(1, (-1, 32 // bits, unit * bits // 32))
+    codes = torch.nn.functional.pad(codes, (0, -codes.shape[1] % unit)).unflatten(
+        1, (-1, 32 // bits, unit * bits // 32)
+    )
     shifted = [codes[:, :, j].int() << (bits * j) for j in range(32 // bits)]
     return torch.stack(shifted).sum(0, dtype=torch.int32).flatten(1).contiguous()
 

@@ -74,12 +74,16 @@ class CudaTransformer(nn.Module):
         self._recorded: weakref.WeakKeyDictionary[PagedCache, dict[int, _Recorded]] = (
             weakref.WeakKeyDictionary()
         )
-        self._ids = torch.zeros(max_batch, dtype=torch.int64, device=self.device)
         self._step = torch.zeros(0, dtype=torch.int32, device=self.device)
 
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @property
+    def input_device(self) -> torch.device:
+        """Where ids and ``at`` are best made: from there they travel together with everything else."""
+        return torch.device("cpu")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -96,17 +100,20 @@ class CudaTransformer(nn.Module):
     ) -> Output:
         """As Transformer.forward. In a pure decode step the ids are trusted to be tokens of this model."""
         if not self._fits(ids, cache, lengths):
+            ids, at = ids.to(self.device), None if at is None else at.to(self.device)
             return self.model(ids, cache, lengths, last_only, at)
         assert isinstance(cache, PagedCache)
-        spans = gather(cache.spans)
+        spans, count = gather(cache.spans), ids.shape[1]
         if last_only:
-            at = torch.tensor([ids.shape[1] - 1], device=self.device)
-        if len(spans.counts) == ids.shape[1] <= self.max_batch:
+            at = torch.tensor([count - 1])
+        if at is not None and at.device != self.device:
+            at = None if at.tolist() == list(range(count)) else at.to(self.device)
+        if len(spans.counts) == count <= self.max_batch:
             logits = self._decode(ids[0], cache, spans)
-            logits = logits[: ids.shape[1]].clone() if at is None else logits[at]
+            logits = logits[:count].clone() if at is None else logits[at]
         else:
             self.model._check(ids, lengths)
-            x = self._run(ids[0], cache, *self._mixed(cache, spans))
+            x = self._run(ids[0].to(self.device), cache, *self._mixed(cache, spans))
             logits = self._logits(x if at is None else x[at])
         cache.slots_written = ids.shape[1]
         cache.slots_read = int((spans.starts + spans.counts).sum())
@@ -152,15 +159,21 @@ class CudaTransformer(nn.Module):
         count = len(ids)
         rows = bucket(count, self.max_batch)
         idle = np.full(rows - count, -1, np.int32)
-        step = np.concatenate([spans.starts, idle, spans.offsets, idle, spans.tables])
+        known = ids.numpy() if ids.device.type == "cpu" else np.zeros(count)
+        step = np.concatenate(
+            [known, 0 * idle, spans.starts, idle, spans.offsets, idle, spans.tables],
+            dtype=np.int32,
+            casting="unsafe",
+        )
         if step.size > len(self._step):  # at the first step, or for a cache with smaller blocks
             longest = -(-self.config.max_position_embeddings // cache.block_size) + 1
-            size = max(step.size, self.max_batch * (2 + longest))
+            size = max(step.size, self.max_batch * (3 + longest))
             self._step = torch.zeros(size, dtype=torch.int32, device=self.device)
             self._recorded.clear()
         recorded = self._recorded.setdefault(cache, {})
         self._step[: step.size].copy_(torch.from_numpy(step))
-        self._ids[:count].copy_(ids)
+        if ids.device.type != "cpu":
+            self._step[:count].copy_(ids)
         if not self.graphs:
             return self._decode_rows(rows, cache)
         if rows not in recorded:
@@ -169,10 +182,9 @@ class CudaTransformer(nn.Module):
         return recorded[rows].logits
 
     def _decode_rows(self, rows: int, cache: PagedCache) -> Tensor:
-        positions, offsets, tables = self._step[:rows], self._step[rows : 2 * rows], self._step[2 * rows :]
-        return self._logits(
-            self._run(self._ids[:rows], cache, self._attention.decode, positions, offsets, tables)
-        )
+        ids, positions, offsets = self._step[: 3 * rows].split(rows)
+        tables = self._step[3 * rows :]
+        return self._logits(self._run(ids, cache, self._attention.decode, positions, offsets, tables))
 
     def _record(self, rows: int, cache: PagedCache) -> _Recorded:
         self._decode_rows(rows, cache)  # compiles the kernels; what it writes, the replay writes again

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..model import Transformer
 from .int4 import Int4Linear, as_groups, fit_int4, round_int4
 
-DAMPING = 0.01  # of H's mean diagonal, added to it: directions that the text never shows are not trusted
+DAMPING = 0.05  # of H's mean diagonal, added to it: directions that the text never shows are not trusted
 SHRINKS = (
     1.0,
     0.97,

@@ -70,6 +70,20 @@ class Int4Linear(QuantizedLinear):
     packed: Tensor
     affine: Tensor
 
+    def __init__(
+        self, in_features: int, out_features: int, bias: Tensor | None = None, **tensors: Tensor | None
+    ):
+        super().__init__(in_features, out_features, bias, **tensors)
+        self._read_shapes()
+
+    def _read_shapes(self) -> None:
+        shape = self.packed.shape
+        self.on_cuda = len(shape) == 4
+        self.width = shape[1] * shape[3] * 32 if self.on_cuda else shape[1]  # columns, padding included
+        self.tile = 8 if self.on_cuda else 2 * shape[2]  # output rows that are stored together
+        self.group_size = self.width // self.affine.shape[0]
+        self.symmetric = self.affine.shape[2] == 1
+
     @classmethod
     def from_weight(
         cls,
@@ -108,30 +122,22 @@ class Int4Linear(QuantizedLinear):
         return self._pairs[:, : self.out_features, 1].t()
 
     @property
-    def symmetric(self) -> bool:
-        return self.affine.shape[2] == 1
-
-    @property
-    def group_size(self) -> int:
-        return self._width // self.affine.shape[0]
-
-    @property
     def has_kernel(self) -> bool:
-        return self._on_cuda or self.packed.shape[2] * 2 == kernel_block()
+        return self.on_cuda or self.tile == kernel_block()
 
     def fused(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (0, self._width - self.in_features))
-        if self._on_cuda:
+        if self.width > self.in_features:
+            x = F.pad(x, (0, self.width - self.in_features))
+        if self.on_cuda:
             y = torch._weight_int4pack_mm(x, self.packed, self.group_size, self._pairs)
         else:
-            packed = self.packed.view(-1, self._width // 2)
+            packed = self.packed.view(-1, self.width // 2)
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, self.group_size, self._pairs)
         return y[:, : self.out_features]
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        tile = 8 if self._on_cuda else 2 * self.packed.shape[2]  # output rows that are stored together
-        tiles = self.packed[start // tile : -(-stop // tile)]
-        codes = unpack_cuda(tiles).t().to(dtype) - 8 if self._on_cuda else _centred(tiles, dtype)  # (in, out)
+        tiles = self.packed[start // self.tile : -(-stop // self.tile)]
+        codes = unpack_cuda(tiles).t().to(dtype) - 8 if self.on_cuda else _centred(tiles, dtype)  # (in, out)
         affine = self.affine[:, start : start + codes.shape[1]].to(dtype)[:, None]
         weights = codes.reshape(len(affine), self.group_size, -1)
         if self.symmetric:
@@ -146,34 +152,21 @@ class Int4Linear(QuantizedLinear):
         """What the kernels want: (groups, out, 2), with zeros of 0 where none are stored."""
         if not self.symmetric:
             return self.affine
-        # A bfloat16 widened to 32 bits is itself with a zero behind it.
-        return (
-            self.affine.view(torch.uint16)
-            .to(torch.int32)
-            .view(torch.bfloat16)
-            .unflatten(-1, (-1, 2))
-            .squeeze(-2)
-        )
-
-    @property
-    def _on_cuda(self) -> bool:
-        return self.packed.dim() == 4
-
-    @property
-    def _width(self) -> int:
-        """Columns of W, padding included."""
-        shape = self.packed.shape
-        return shape[1] * shape[3] * 32 if self._on_cuda else shape[1]
+        widened = self.affine.view(torch.uint16).to(
+            torch.int32
+        )  # 32 bits: those of the scale, and sixteen zeros
+        return widened.view(torch.bfloat16).view(*self.affine.shape[:2], 2)
 
     def _codes(self) -> Tensor:
         """All codes, padding included: uint8 (out, in)."""
-        return unpack_cuda(self.packed) if self._on_cuda else unpack(self.packed)
+        return unpack_cuda(self.packed) if self.on_cuda else unpack(self.packed)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         codes = self._codes()
         super()._apply(fn, recurse)
-        if self._on_cuda != self.packed.is_cuda:  # each device's kernel has an order of its own
+        if self.on_cuda != self.packed.is_cuda:  # each device's kernel has an order of its own
             self.packed = _pack(codes.to(self.device))
+            self._read_shapes()
         return self
 
 

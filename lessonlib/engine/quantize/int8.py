@@ -40,7 +40,7 @@ class Int8Linear(QuantizedLinear):
     @property
     def has_kernel(self) -> bool:
         # On a CPU it reads sixteen columns at a time, whether there are sixteen or not.
-        return self.in_features % 16 == 0 and self.codes.device.type in ("cpu", "cuda")
+        return self.in_features % 16 == 0
 
     def fused(self, x: Tensor) -> Tensor:
         return torch._weight_int8pack_mm(x, self.codes, self.scales)

@@ -57,12 +57,17 @@ def test_logits_of_all_kinds_of_steps(variant: str, scheme: str | None) -> None:
     for number, spans in enumerate(STEPS):
         total = sum(span.count for span in spans)
         ids = some_ids(total, seed=number).to(DEVICE)
-        at = torch.tensor([total - 1, 0], device=DEVICE) if number % 2 else None
+        at = [None, torch.tensor([total - 1, 0], device=DEVICE), torch.arange(total, device=DEVICE)][
+            number % 3
+        ]
         logits = []
         for model, cache in zip((ours, theirs), caches, strict=True):
             cache.plan(spans)
+            place = ids.device if model is theirs or number % 2 else model.input_device  # either will do
             with torch.inference_mode():
-                logits.append(model(ids, cache=cache, at=at).logits)
+                logits.append(
+                    model(ids.to(place), cache=cache, at=None if at is None else at.to(place)).logits
+                )
         assert logits[0].shape == logits[1].shape and logits[0].dtype == torch.float32
         assert error(*logits) < (1e-5 if scheme is None else 0.08)
     assert caches[0].slots_read == caches[1].slots_read and caches[0].spans == ()

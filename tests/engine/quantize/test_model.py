@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from lessonlib.engine import DenseCache, ModelConfig, SamplingParams, Transformer, costs, generate, load_model, save_model
+from lessonlib.engine import (
+    DenseCache,
+    ModelConfig,
+    SamplingParams,
+    Transformer,
+    costs,
+    generate,
+    load_model,
+    save_model,
+)
 from lessonlib.engine.errors import BadParameter
 from lessonlib.engine.quantize import SCHEMES, QuantizedLinear, quantize_model
 

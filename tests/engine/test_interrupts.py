@@ -1,0 +1,145 @@
+"""Exceptions and Ctrl-C in the middle of a step: nothing is lost but the time to run some tokens again."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from random import Random
+
+import pytest
+
+from lessonlib.engine.batching import ContinuousBatcher, StaticBatcher
+from lessonlib.engine.scheduler import Request
+
+from .fakes import Recall, any_engine, any_group, batcher, check_pool, check_queues, expected, params
+
+
+class Trouble(Exception):
+    pass
+
+
+class Breaks:
+    """Counts calls of anything and fails in one of them, before or after the work."""
+
+    def __init__(self, work, at: int, error: type[BaseException], late: bool):
+        self.work, self.left, self.error, self.late = work, at, error, late
+
+    def __call__(self, *arguments, **named):
+        self.left -= 1
+        if self.left == 0 and not self.late:
+            raise self.error
+        result = self.work(*arguments, **named)
+        if self.left == 0:
+            raise self.error
+        return result
+
+
+@pytest.mark.parametrize("where", ["model", "copy", "on_token", "attend", "complete", "grow"])
+@pytest.mark.parametrize("error", [Trouble, KeyboardInterrupt])
+def test_an_exception_in_the_middle_of_a_step_costs_nothing_but_time(where, error):
+    happened = 0
+    for seed in range(15):
+        random = Random(seed)
+        engine = any_engine(random)
+        requests: list[Request] = []
+        for _ in range(4):
+            for request in any_group(random, engine, requests):
+                engine.add(request)
+                requests.append(request)
+        breaks = Breaks(lambda *_: None, random.randint(1, 12), error, random.random() < 0.5)
+        owner, name = {
+            "model": (engine, "model"),
+            "copy": (engine.cache, "copy"),
+            "attend": (engine.cache, "attend"),
+            "complete": (engine.scheduler, "complete"),
+            "grow": (engine.scheduler.pool, "grow"),
+        }.get(where, (None, ""))
+        model = engine.model
+        if owner is not None:
+            breaks.work = getattr(owner, name)
+            breaks.config, breaks.device = model.config, model.device
+            setattr(owner, name, breaks)
+        for _ in range(2000):
+            try:
+                engine.step(breaks if where == "on_token" else None)
+            except error:
+                happened += 1
+                check_queues(engine.scheduler)
+            if not engine.unfinished:
+                break
+        engine.model = model
+        check_pool(engine.scheduler.pool)
+        assert [request.output for request in requests] == [expected(engine, request) for request in requests]
+    assert happened >= (1 if where == "copy" else 10)
+
+
+def run_with_interrupt(engine, at: int | None) -> list[tuple[str, int]]:
+    """To the end, with a Ctrl-C at the ``at``-th line of the engine's own bookkeeping; returns the lines until then."""
+    files = ("scheduler.py", "blocks.py", "batching.py", "paged_cache.py")
+    lines: list[tuple[str, int]] = []
+    happened = False
+
+    def trace(frame, event, _):
+        code = frame.f_code
+        if not code.co_filename.endswith(files) or code.co_name in ("recover", "step"):
+            return trace if code.co_name == "step" else None
+        if event == "line":
+            lines.append((code.co_filename, frame.f_lineno))
+            if len(lines) == at:
+                raise KeyboardInterrupt
+        return trace
+
+    while engine.unfinished:
+        previous = sys.gettrace()
+        sys.settrace(None if happened else trace)
+        try:
+            engine.step()
+        except KeyboardInterrupt:
+            happened = True
+        finally:
+            sys.settrace(previous)
+        check_queues(engine.scheduler)
+    assert happened == (at is not None)
+    return lines
+
+
+def crowded() -> tuple[ContinuousBatcher, list[Request]]:
+    """A run in which everything happens: chunks, shared beginnings, copies on write, preemption."""
+    engine = batcher(Recall(), num_blocks=7, block_size=2, max_num_seqs=4, max_num_batched_tokens=5)
+    leader = Request([1, 2, 3], params(6))
+    requests = [leader, Request([1, 2, 3], params(4), leader=leader)]
+    requests += [Request([1, 2, 5, 6], params(5)), Request([1, 2], params(8))]
+    for request in requests:
+        engine.add(request)
+    return engine, requests
+
+
+def test_an_interrupt_between_any_two_lines_of_a_step():
+    engine, requests = crowded()
+    lines = run_with_interrupt(engine, None)
+    assert engine.scheduler.preemptions and all(request.cached for request in requests[1:3])
+    right = [expected(engine, request) for request in requests]
+    places = {line: at for at, line in reversed(list(enumerate(lines, start=1)))}  # first of each line
+    places_again = {line: at for at, line in enumerate(lines, start=1)}  # and last
+    assert len(places) > 100
+    for at in sorted({*places.values(), *places_again.values()}):
+        engine, requests = crowded()
+        run_with_interrupt(engine, at)
+        check_pool(engine.scheduler.pool)
+        assert [request.output for request in requests] == right, lines[at - 1]
+
+
+def test_a_static_batch_goes_on_after_an_exception():
+    for at in range(1, 8):
+        engine = StaticBatcher(Recall(), batch_size=2)
+        requests = [Request([1, 2, number], params(3 + number)) for number in range(3)]
+        for request in requests:
+            engine.add(request)
+        model = engine.model
+        engine.model = breaks = Breaks(model, at, KeyboardInterrupt, late=at % 2 == 0)
+        breaks.config, breaks.dtype, breaks.device = model.config, model.dtype, model.device
+        for _ in range(50):
+            with suppress(KeyboardInterrupt):
+                engine.step()
+        assert not engine.unfinished
+        assert [r.output for r in requests] == [model.alone(r.prompt, r.params.max_tokens) for r in requests]
