@@ -211,7 +211,7 @@ def agreement(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) ->
 def measure_decode(found: dict[str, Any], log: Callable[[str], None]) -> None:
     """Batch-1 decode of the 8B shapes: bf16, int8, int4, and transformers, in turns."""
     rows = found["decode"] = {}
-    models = {}
+    models: dict[str, tuple[Any, ContinuousBatcher]] = {}
     for name, options in VARIANTS.items():
         plain = random_model(LLAMA_8B)
         if options:
@@ -256,7 +256,7 @@ def measure_mixed(found: dict[str, Any], log: Callable[[str], None]) -> None:
     rows = found["mixed"] = {}
     asks = workload()
     found["mixed_tokens"] = [sum(len(p) for p, _ in asks), sum(n for _, n in asks)]
-    model = cuda_model(random_model(LLAMA_1B))
+    model: Any = cuda_model(random_model(LLAMA_1B))
     batcher = engine(model, REQUESTS, PROMPTS[1] + OUTPUTS[1])
     serve(batcher, asks)  # warm-up: the whole workload once
     theirs = in_transformers(model.model)

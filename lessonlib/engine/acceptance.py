@@ -90,8 +90,8 @@ class Costs(NamedTuple):
 class Pace:
     """How the drafts of one request fare: judged and accepted ones, the older the less they count."""
 
-    judged: float = 1.0  # an open mind: as if one draft had been half accepted
-    accepted: float = 0.5
+    judged: float = 3.0  # hope to begin with: as if two drafts of three had stood
+    accepted: float = 2.0
     rested: int = 0
 
     @property

@@ -38,7 +38,7 @@ class _Speculator:
         if not is_whole(k, least=1):
             raise BadParameter(f"{k!r} drafts at a time make no sense; give a whole number from 1 on.")
         self.k, self.costs = k, costs
-        self.lookahead = k if costs is None else max(1, costs.best_k(Pace().acceptance, k))
+        self.lookahead = k if costs is None else self._wanted(Pace())
         self._paces: WeakKeyDictionary[Request, Pace] = WeakKeyDictionary()
         self._q: WeakKeyDictionary[Request, Tensor] = WeakKeyDictionary()  # of the drafts under way
 
@@ -48,8 +48,13 @@ class _Speculator:
             pace = self._paces.setdefault(request, Pace())
             pace.rested += 1
             if pace.rested == self.RETRY:
-                self._paces[request], request.lookahead = Pace(), self.lookahead
+                self._paces[request] = Pace(judged=1.0, accepted=0.5)  # with less hope than the first time
+                request.lookahead = self._wanted(self._paces[request])
         return self._guess(slots)
+
+    def _wanted(self, pace: Pace) -> int:
+        """How many drafts to try, one at least."""
+        return 1 if self.costs is None else max(1, self.costs.best_k(pace.acceptance, self.k))
 
     def _guess(self, slots: Sequence[Slot]) -> list[list[int]]:
         raise NotImplementedError
@@ -85,7 +90,7 @@ class NgramSpeculator(_Speculator):
     max_n, min_n: how many of the latest tokens have to be found again; the more are, the better the guess.
     """
 
-    def __init__(self, k: int = 4, costs: Costs | None = None, max_n: int = 4, min_n: int = 2):
+    def __init__(self, k: int = 4, costs: Costs | None = None, max_n: int = 4, min_n: int = 1):
         super().__init__(k, costs)
         if not (is_whole(min_n, least=1) and is_whole(max_n, least=min_n)):
             raise BadParameter(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
 from lessonlib.engine.blocks import BlockPool
@@ -196,6 +194,18 @@ def test_a_preempted_step_admits_nobody():
     book.step()
     assert small.output and not big.table
     book.run(limit=20)
+
+
+def test_nobody_is_let_in_to_be_pushed_out_again():
+    """One block for each who runs is left alone; so the new one fits, but has to wait."""
+    book = ledger(num_blocks=4, block_size=1)
+    book.add(first := Request([0], params(4)))
+    book.step()
+    book.add(second := Request([1, 1, 1], params(1)))
+    book.step()
+    assert (first.computed, second.table) == (2, [])
+    book.run(limit=10)
+    assert book.scheduler.preemptions == 0
 
 
 def test_drafts_push_nobody_out_and_stop_at_the_end():

@@ -223,13 +223,13 @@ def test_a_better_draft_is_asked_for_more():
 
 def test_a_pace_forgets():
     pace = Pace()
-    assert pace.acceptance == 0.5
+    assert 0.5 < pace.acceptance < 0.8  # hopeful
     for _ in range(40):
         pace.observe(accepted=4, drafts=4)
     assert pace.acceptance > 0.99
     for _ in range(10):
         pace.observe(accepted=0, drafts=4)  # one judged and rejected, three not even looked at
-    assert 0.3 < pace.acceptance < 0.7
+    assert 0.3 < pace.acceptance < 0.8
     for _ in range(40):
         pace.observe(accepted=1, drafts=3)
     assert pace.acceptance == pytest.approx(1 / 2, abs=0.01)  # two were judged each time

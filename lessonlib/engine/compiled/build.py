@@ -20,10 +20,16 @@ import torch  # noqa: F401  # loads the OpenMP runtime that the kernels then sha
 from ..errors import NoCompiler
 from . import pack
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = [Path(__file__).with_name(n) for n in ("kernels.cpp", "attention.h", "products.h", "vectors.h")]
 FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-w")
 # The best first: what a compiler does not know makes it fail at once. Without OpenMP, there is one thread.
-TUNINGS = (("-march=native", "-fopenmp"), ("-mcpu=native", "-fopenmp"), ("-march=native",), ("-mcpu=native",), ())
+TUNINGS = (
+    ("-march=native", "-fopenmp"),
+    ("-mcpu=native", "-fopenmp"),
+    ("-march=native",),
+    ("-mcpu=native",),
+    (),
+)
 
 
 def find_compiler() -> str | None:
@@ -55,7 +61,8 @@ def library() -> ctypes.CDLL:
 def _load(path: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     found.forward.argtypes = [ctypes.POINTER(t) for t in (pack.Model, pack.Cache, pack.Pass)]
-    found.forward.restype = None
+    found.multiply.argtypes = [ctypes.POINTER(pack.Matrix), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
+    found.forward.restype = found.multiply.restype = None
     return found
 
 
@@ -63,7 +70,8 @@ def _build(compiler: str, tuning: tuple[str, ...]) -> Path:
     """The library for this source, compiler and CPU: from the cache, or compiled into it."""
     # What a compiler says of itself with these flags: its version, and the instructions of this very CPU.
     about = _run([compiler, *tuning, "-dM", "-E", "-x", "c++", os.devnull])
-    key = hashlib.sha256(repr((SOURCE.read_bytes(), FLAGS, tuning, about)).encode()).hexdigest()[:24]
+    sources = [path.read_bytes() for path in SOURCES]
+    key = hashlib.sha256(repr((sources, FLAGS, tuning, about)).encode()).hexdigest()[:24]
     folder = _cache_folder()
     path = folder / f"kernels-{key}.so"
     if not path.exists():
@@ -71,7 +79,7 @@ def _build(compiler: str, tuning: tuple[str, ...]) -> Path:
         handle, unfinished = tempfile.mkstemp(suffix=".so", dir=folder)
         os.close(handle)
         try:
-            _run([compiler, *FLAGS, *tuning, str(SOURCE), "-o", unfinished])
+            _run([compiler, *FLAGS, *tuning, str(SOURCES[0]), "-o", unfinished])
             os.replace(unfinished, path)
         finally:
             Path(unfinished).unlink(missing_ok=True)

@@ -63,7 +63,7 @@ class Cache(Structure):
 class Pass(Structure):
     _fields_ = (
         *((name, c_int64) for name in ("tokens", "spans", "wanted", "threads")),
-        *((name, c_void_p) for name in ("ids", "starts", "counts", "tables", "width", "at", "logits")),
+        *((name, c_void_p) for name in ("ids", "starts", "counts", "tables", "widths", "at", "logits")),
     )
 
 
@@ -190,6 +190,7 @@ def pack_model(model: Transformer) -> tuple[Model, list[Any]]:
             "leave compiled=False for this model."
         )
     layers = (Layer * config.num_hidden_layers)()
+    layer: Any
     for i, layer in enumerate(model.layers):
         attention, mlp, packed = layer.self_attn, layer.mlp, layers[i]
         packed.qkv = packer.matrix(attention.q_proj, attention.k_proj, attention.v_proj)

@@ -67,7 +67,9 @@ class CompiledTransformer(Transformer):
         if lengths is None or min(lengths) == new:
             logits = self._run(flat, spans, cache, wanted)
         else:  # what is padding goes without: its logits are zeros
-            real = torch.tensor([row * new + i for row, n in enumerate(lengths) for i in range(n)], dtype=torch.long)
+            real = torch.tensor(
+                [row * new + i for row, n in enumerate(lengths) for i in range(n)], dtype=torch.long
+            )
             where = torch.full((batch * new,), -1)
             where[real] = torch.arange(len(real))
             asked = where[wanted] >= 0

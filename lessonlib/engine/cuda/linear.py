@@ -25,8 +25,8 @@ class PackedLinear(QuantizedLinear):
     scales: Tensor
 
     @classmethod
-    def from_quantized(cls, module: QuantizedLinear) -> PackedLinear:
-        scales = module.scales
+    def from_quantized(cls, module: Int8Linear | Int4Linear) -> PackedLinear:
+        scales: Tensor = module.scales
         if isinstance(module, Int4Linear):
             words = matmul.pack(module.unpack(), 4, module.group_size)
             zeros = torch.zeros_like(scales) if module.symmetric else module.zeros
@@ -55,7 +55,7 @@ def repack(model: Transformer) -> None:
     """Put a PackedLinear wherever the model has an Int8Linear or an Int4Linear."""
     made: dict[nn.Module, PackedLinear] = {}
     for name, module in list(model.named_modules(remove_duplicate=False)):
-        if type(module) in (Int8Linear, Int4Linear):
+        if isinstance(module, Int8Linear | Int4Linear):
             if module not in made:  # an embedding and an output layer may share one
                 made[module] = PackedLinear.from_quantized(module)
             model.set_submodule(name, made[module])
@@ -76,7 +76,7 @@ class Projection:
     def __init__(self, owner: nn.Module, *names: str):
         self.modules = [getattr(owner, name) for name in names]
         kinds = {_kind(module) for module in self.modules}
-        self.stored = STORED.get(kinds.pop()[0], ()) if len(kinds) == 1 else ()
+        self.stored = STORED.get(type(self.modules[0]), ()) if len(kinds) == 1 else ()
         self.bias = self._merge("bias") if self.modules[0].bias is not None else None
         merged = [self._merge(name) for name in self.stored]
         self.weight, self.scales = (*merged, None, None)[:2]

@@ -232,7 +232,9 @@ def pdl(device: torch.device) -> bool:
 
 def request(following: Tensor | None) -> tuple[Tensor | None, int]:
     """For a kernel: which matrix comes next, and how many bytes of it to ask for."""
-    return (None, 0) if following is None or AHEAD == 0 else (following, min(AHEAD, following.nbytes))
+    if following is None or not following.is_cuda or AHEAD == 0:
+        return None, 0
+    return following, min(AHEAD, following.nbytes)
 
 
 def matvec(
@@ -293,9 +295,7 @@ def unpack(words: Tensor, scales: Tensor, columns: int, dtype: torch.dtype) -> T
 
 def pack(codes: Tensor, bits: int, unit: int) -> Tensor:
     """Words int32 (out, words) of unsigned codes (out, in); columns are filled up to whole units."""
-    codes = torch.nn.functional.pad(codes, (0, -codes.shape[1] % unit)).unflatten(
-        1, (-1, 32 // bits, unit * bits // 32)
-    )
+    codes = F.pad(codes, (0, -codes.shape[1] % unit)).unflatten(1, (-1, 32 // bits, unit * bits // 32))
     shifted = [codes[:, :, j].int() << (bits * j) for j in range(32 // bits)]
     return torch.stack(shifted).sum(0, dtype=torch.int32).flatten(1).contiguous()
 

@@ -7,9 +7,10 @@ tensors that stay where they are.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -56,10 +57,11 @@ class CudaTransformer(nn.Module):
 
     def __init__(self, model: Transformer, max_batch: int = 256, graphs: bool = True):
         super().__init__()
+        self.model: Transformer
         self.model, self.max_batch, self.graphs = model, max_batch, graphs
         config = self.config = model.config
         repack(model)
-        self._fused = [_FusedLayer(layer) for layer in model.layers]
+        self._fused = [_FusedLayer(layer) for layer in cast(Iterable[Layer], model.layers)]
         self._head = Projection(model, "lm_head")
         products = [p for layer in self._fused for p in (layer.qkv, layer.out, layer.gate_up, layer.down)]
         for product, after in pairwise([*products, self._head, products[0]]):
@@ -71,9 +73,7 @@ class CudaTransformer(nn.Module):
         cos, sin = (t.to(self.device, self.dtype) for t in (angles.cos(), angles.sin()))
         self._attention = Attention(config, cos, sin, max_batch)
         # For each cache its recorded steps, which know where that cache lies.
-        self._recorded: weakref.WeakKeyDictionary[PagedCache, dict[int, _Recorded]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._recorded: WeakKeyDictionary[PagedCache, dict[int, _Recorded]] = WeakKeyDictionary()
         self._step = torch.zeros(0, dtype=torch.int32, device=self.device)
 
     @property

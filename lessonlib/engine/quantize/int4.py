@@ -7,7 +7,6 @@ With 16 bits for each scale and each zero, groups of 32 / 64 / 128 cost 4.5 / 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import BadParameter
-from .int4_layout import BLOCK, kernel_block, pack, pack_cuda, unpack, unpack_cuda
+from .int4_layout import BLOCK, kernel_block, pack, unpack
 from .linear import QuantizedLinear, workspace
 
 GROUP_SIZES = (32, 64, 128)
@@ -70,17 +69,10 @@ class Int4Linear(QuantizedLinear):
     packed: Tensor
     affine: Tensor
 
-    def __init__(
-        self, in_features: int, out_features: int, bias: Tensor | None = None, **tensors: Tensor | None
-    ):
+    def __init__(self, in_features: int, out_features: int, bias: Tensor | None = None, **tensors: Any):
         super().__init__(in_features, out_features, bias, **tensors)
-        self._read_shapes()
-
-    def _read_shapes(self) -> None:
-        shape = self.packed.shape
-        self.on_cuda = len(shape) == 4
-        self.width = shape[1] * shape[3] * 32 if self.on_cuda else shape[1]  # columns, padding included
-        self.tile = 8 if self.on_cuda else 2 * shape[2]  # output rows that are stored together
+        self.width = self.packed.shape[1]  # columns, padding included
+        self.block = 2 * self.packed.shape[2]  # output rows that are interleaved
         self.group_size = self.width // self.affine.shape[0]
         self.symmetric = self.affine.shape[2] == 1
 
@@ -104,12 +96,12 @@ class Int4Linear(QuantizedLinear):
         affine = torch.stack([scales] if zeros is None else [scales, zeros], dim=-1).transpose(0, 1)
         padding = -len(codes) % BLOCK
         affine = F.pad(affine.bfloat16(), (0, 0, 0, padding)).contiguous()
-        packed = _pack(F.pad(codes, (0, 0, 0, padding)))
+        packed = pack(F.pad(codes, (0, 0, 0, padding)), kernel_block() or BLOCK)
         return cls(shape[1], shape[0], bias, packed=packed, affine=affine)
 
     def unpack(self) -> Tensor:
         """All codes 0 … 15, uint8 (out, in)."""
-        return self._codes()[: self.out_features, : self.in_features]
+        return unpack(self.packed)[: self.out_features, : self.in_features]
 
     @property
     def scales(self) -> Tensor:
@@ -123,23 +115,23 @@ class Int4Linear(QuantizedLinear):
 
     @property
     def has_kernel(self) -> bool:
-        return self.on_cuda or self.tile == kernel_block()
+        return self.block == kernel_block() and self.packed.device.type == "cpu"
 
     def fused(self, x: Tensor) -> Tensor:
         if self.width > self.in_features:
             x = F.pad(x, (0, self.width - self.in_features))
-        if self.on_cuda:
-            y = torch._weight_int4pack_mm(x, self.packed, self.group_size, self._pairs)
-        else:
-            packed = self.packed.view(-1, self.width // 2)
-            y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, self.group_size, self._pairs)
+        packed = self.packed.view(-1, self.width // 2)
+        y = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, self.group_size, self._pairs)
         return y[:, : self.out_features]
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        tiles = self.packed[start // self.tile : -(-stop // self.tile)]
-        codes = unpack_cuda(tiles).t().to(dtype) - 8 if self.on_cuda else _centred(tiles, dtype)  # (in, out)
-        affine = self.affine[:, start : start + codes.shape[1]].to(dtype)[:, None]
-        weights = codes.reshape(len(affine), self.group_size, -1)
+        blocks = self.packed[start // self.block : -(-stop // self.block)]
+        count, width, half = blocks.shape
+        codes = workspace((width, count, 2, half), dtype, self.device)  # (in, out), as the bytes lie
+        for i, part in enumerate((blocks & 15, blocks >> 4)):
+            codes[:, :, i] = part.view(torch.int8).sub_(8).transpose(0, 1)
+        weights = codes.view(len(self.affine), self.group_size, -1)
+        affine = self.affine[:, start : start + weights.shape[2]].to(dtype)[:, None]
         if self.symmetric:
             weights.mul_(affine[..., 0])
         else:
@@ -149,35 +141,8 @@ class Int4Linear(QuantizedLinear):
 
     @property
     def _pairs(self) -> Tensor:
-        """What the kernels want: (groups, out, 2), with zeros of 0 where none are stored."""
+        """What the kernel wants: (groups, out, 2), with zeros of 0 where none are stored."""
         if not self.symmetric:
             return self.affine
-        widened = self.affine.view(torch.uint16).to(
-            torch.int32
-        )  # 32 bits: those of the scale, and sixteen zeros
+        widened = self.affine.view(torch.uint16).to(torch.int32)  # 32 bits: the scale's, and sixteen zeros
         return widened.view(torch.bfloat16).view(*self.affine.shape[:2], 2)
-
-    def _codes(self) -> Tensor:
-        """All codes, padding included: uint8 (out, in)."""
-        return unpack_cuda(self.packed) if self.on_cuda else unpack(self.packed)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        codes = self._codes()
-        super()._apply(fn, recurse)
-        if self.on_cuda != self.packed.is_cuda:  # each device's kernel has an order of its own
-            self.packed = _pack(codes.to(self.device))
-            self._read_shapes()
-        return self
-
-
-def _pack(codes: Tensor) -> Tensor:
-    return pack_cuda(codes) if codes.is_cuda else pack(codes, kernel_block() or BLOCK)
-
-
-def _centred(tiles: Tensor, dtype: torch.dtype) -> Tensor:
-    """Codes − 8 of tiles packed for a CPU, in the workspace: (in, out), as the bytes lie, so nothing is transposed."""
-    blocks, width, half = tiles.shape
-    codes = workspace((width, blocks, 2, half), dtype, tiles.device)
-    for i, part in enumerate((tiles & 15, tiles >> 4)):
-        codes[:, :, i] = part.view(torch.int8).sub_(8).transpose(0, 1)
-    return codes.view(width, -1)

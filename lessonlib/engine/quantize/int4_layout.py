@@ -39,23 +39,3 @@ def unpack(packed: Tensor) -> Tensor:
     """The inverse of ``pack``."""
     codes = torch.cat([packed & 15, packed >> 4], dim=2)
     return codes.transpose(1, 2).reshape(-1, packed.shape[1])
-
-
-def pack_cuda(codes: Tensor) -> Tensor:
-    """Codes to the layout of CUDA's kernel: int32 (out / 8, in / (16 inner), 32, inner / 2), inner = 8, 4 or 2."""
-    inner = next(tiles for tiles in (8, 4, 2) if codes.shape[1] % (16 * tiles) == 0)
-    pairs = codes[:, ::2] << 4 | codes[:, 1::2]
-    return torch._convert_weight_to_int4pack(pairs.contiguous(), inner)
-
-
-def unpack_cuda(packed: Tensor) -> Tensor:
-    """The inverse of ``pack_cuda``: codes of the tiles given, uint8 (out, in).
-
-    Thread 4 r + c of a warp holds row r of a tile of 8 rows. Each of its int32 holds two tiles of 16 columns, of
-    which it owns the columns 2 c, 2 c + 1, 2 c + 8 and 2 c + 9: even ones in the high bits of a pair of bytes' order
-    below, odd ones 16 bits further up.
-    """
-    shifts = torch.tensor([[4 * i, 4 * i + 16] for i in range(4)], device=packed.device)
-    tiles, outer, _, words = packed.shape
-    codes = packed.view(tiles, outer, 8, 4, words, 1, 1) >> shifts & 15  # tile, outer, r, c, word, i, parity
-    return codes.permute(0, 2, 1, 4, 5, 3, 6).reshape(tiles * 8, -1).to(torch.uint8)

@@ -39,8 +39,8 @@ class Int8Linear(QuantizedLinear):
 
     @property
     def has_kernel(self) -> bool:
-        # On a CPU it reads sixteen columns at a time, whether there are sixteen or not.
-        return self.in_features % 16 == 0
+        # It reads sixteen columns at a time, whether there are sixteen or not.
+        return self.in_features % 16 == 0 and self.codes.device.type == "cpu"
 
     def fused(self, x: Tensor) -> Tensor:
         return torch._weight_int8pack_mm(x, self.codes, self.scales)

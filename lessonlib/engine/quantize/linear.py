@@ -4,6 +4,8 @@ A format says how weights become codes (``from_weight``) and back (``rows``), an
 reads codes while it multiplies. This module decides which of the two ways a product takes. With few rows (decode)
 the weights' way through memory is the cost, and the fused kernel moves fewest bytes. With many rows (prefill)
 arithmetic is the cost: the weights are unpacked once and multiplied by the dense kernel.
+
+The fused kernels here are PyTorch's for CPUs; on CUDA, ``engine/cuda`` puts a layer with its own in their place.
 """
 
 from __future__ import annotations

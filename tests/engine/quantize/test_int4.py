@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 
 from lessonlib.engine.errors import BadParameter
 from lessonlib.engine.quantize.int4 import Int4Linear, quantize_int4
-from lessonlib.engine.quantize.int4_layout import kernel_block, pack, pack_cuda, unpack, unpack_cuda
+from lessonlib.engine.quantize.int4_layout import kernel_block, pack, unpack
 
 from ..conftest import QUIET, refuses
 from .conftest import assert_product, some_weight
-
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="This machine has no CUDA device.")
 
 
 def some_codes(rows: int, columns: int) -> torch.Tensor:
@@ -103,26 +101,3 @@ def test_group_sizes_that_no_kernel_knows_are_refused():
     for size in (0, 16, 100, "32"):
         with refuses(BadParameter, match="group_size"):
             Int4Linear.from_weight(some_weight(64, 64), group_size=size)
-
-
-@CUDA
-@pytest.mark.parametrize("columns", [128, 576, 1024])
-def test_cuda_s_order_is_understood(columns):
-    codes = some_codes(192, columns).cuda()
-    assert torch.equal(unpack_cuda(pack_cuda(codes)), codes)
-
-
-@CUDA
-@pytest.mark.parametrize("symmetric", [True, False])
-def test_a_layer_moves_between_devices(symmetric):
-    layer = Int4Linear.from_weight(
-        some_weight(200, 576), torch.randn(200), group_size=64, symmetric=symmetric
-    )
-    codes, nbytes = layer.unpack(), layer.nbytes
-    layer.cuda()
-    assert torch.equal(layer.unpack().cpu(), codes)
-    assert layer.nbytes == nbytes
-    for rows in (1, 16, 100):
-        x = torch.randn(rows, 576, device="cuda").bfloat16()
-        assert_product(layer, x, layer(x))
-    assert torch.equal(layer.cpu().unpack(), codes)
