@@ -136,7 +136,7 @@ class LLM:
         seed: int = 0,
         use_cache: bool = True,
     ):
-        self.model = _load(model, dtype, device, quantization, compiled)
+        self.model = _load(model, dtype, device, quantization, compiled, max_num_seqs)
         config = self.model.config
         self.tokenizer: Tokenizer = load_tokenizer(model, config.vocab_size)
         self.seed, self.max_num_seqs, self.use_cache = seed, max_num_seqs, use_cache
@@ -277,7 +277,7 @@ class LLM:
 
         if model == "ngram":
             return NgramSpeculator(lookahead, Costs())
-        draft = _load(model, dtype, self.model.device, None, compiled)
+        draft = _load(model, dtype, self.model.device, None, compiled, self.max_num_seqs)
         costs = Costs.by_weights(draft, self.model)
         return DraftModelSpeculator(draft, self.model, pool.num_blocks, pool.block_size, lookahead, costs)
 
@@ -288,7 +288,9 @@ def _load(
     device: str | torch.device,
     quantization: str | None,
     compiled: bool,
-):
+    max_num_seqs: int,
+) -> Any:
+    """The model, behind the fastest forward pass that this device and these settings have."""
     model = load_model(name, dtype, device)
     if quantization is not None:
         from .quantize import quantize_model
@@ -297,8 +299,10 @@ def _load(
     if compiled:
         from .compiled import compile_model
 
-        model = compile_model(model)
-    return model
+        return compile_model(model)
+    from .cuda import cuda_model
+
+    return cuda_model(model, max_num_seqs)
 
 
 def _progress(total: int):

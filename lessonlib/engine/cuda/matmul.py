@@ -174,9 +174,11 @@ def _weight(words, pair, magic, j: tl.constexpr, BITS: tl.constexpr):
     words = words >> (BITS * j - 15) if BITS * j > 15 else words << (15 - BITS * j)
     code = ((words & (((1 << BITS) - 1) << 15)) | magic).to(tl.float32, bitcast=True)
     if BITS == 8:
-        return code - 384
-    scale = (pair << 16).to(tl.float32, bitcast=True)
-    return code * scale + ((pair & -65536).to(tl.float32, bitcast=True) - 264 * scale)
+        code -= 384
+    else:
+        scale = (pair << 16).to(tl.float32, bitcast=True)
+        code = code * scale + ((pair & -65536).to(tl.float32, bitcast=True) - 264 * scale)
+    return code
 
 
 @triton.jit

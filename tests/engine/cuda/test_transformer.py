@@ -154,13 +154,10 @@ def test_bfloat16_logits_are_close() -> None:
 
 @needs_gpu
 def test_llm_on_a_gpu_answers_as_on_a_cpu() -> None:
-    from lessonlib.engine.cuda import cuda_model
-
     prompts = ["def fib(n):", "import os\n", "class Stack:"]
     params = SamplingParams(temperature=0, max_tokens=24)
     expected = LLM("pico").generate(prompts, params)
     llm = LLM("pico", device="cuda")
-    llm.model = llm.batcher.model = cuda_model(llm.model)
     assert type(llm.model).__name__ == "CudaTransformer"
     answers = llm.generate(prompts, params)
     assert [a.outputs[0].text for a in answers] == [e.outputs[0].text for e in expected]
