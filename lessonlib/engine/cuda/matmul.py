@@ -19,10 +19,9 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 FEW = 64  # rows of x up to which packed codes are multiplied as they are; beyond, they are unpacked first
 INT8_UNIT = 32  # INT4: a group of columns with one scale
-AHEAD = 12 << 20  # bytes of the next matrix to ask for
+PROGRAMS = 640  # of a product with a few rows, if a row of W has to be divided for that
+AHEAD = 6 << 20  # bytes of the next matrix to ask for
 MAGIC = 0x43800000  # the bits of 256.0
-# Rows of W that one program takes, stored numbers at a time, warps: measured on an H200.
-TILES = {32: (4, 512, 4), 16: (2, 1024, 4), 8: (8, 512, 4), 4: (8, 512, 4)}
 PDL = True
 
 
@@ -70,6 +69,9 @@ def _matvec(
         _request(following, ahead, tl.program_id(0), 128)
     if PDL:
         gdc_wait()  # weights may be fetched early; x is what the kernel before this one makes
+    EARLY: tl.constexpr = (
+        BITS >= 16
+    )  # ask for the next tile before this one is multiplied; codes need the registers
     CODES: tl.constexpr = 32 // BITS if BITS < 16 else 1
     FIELDS: tl.constexpr = 23 // BITS
     RUN: tl.constexpr = (
@@ -79,11 +81,12 @@ def _matvec(
     total_up = tl.zeros((ROWS, TILE // RUN), tl.float32)
     squares = tl.zeros((TILE,), tl.float32)
     for start in range(0, WIDTH, TILE):
-        coming, coming_pair = _fetch(weight, scales, row, rows, start + TILE, WIDTH, BITS, UNIT, TILE)
-        if GATED:
-            coming_up, coming_pair_up = _fetch(
-                weight, scales, row + rows, 2 * rows, start + TILE, WIDTH, BITS, UNIT, TILE
-            )
+        if EARLY:
+            coming, coming_pair = _fetch(weight, scales, row, rows, start + TILE, WIDTH, BITS, UNIT, TILE)
+            if GATED:
+                coming_up, coming_pair_up = _fetch(
+                    weight, scales, row + rows, 2 * rows, start + TILE, WIDTH, BITS, UNIT, TILE
+                )
         at = start + tl.arange(0, TILE)
         whole = tl.zeros((TILE,), tl.float32)
         product = 0.0
@@ -104,12 +107,20 @@ def _matvec(
                 product_up = term if j == 0 else product_up + term
         whole = tl.sum(tl.reshape(whole, (TILE // RUN, RUN)), 1)[None, :]
         total += _scaled(tl.sum(tl.reshape(product, (ROWS, TILE // RUN, RUN)), 2), pair, whole, BITS)
-        tile, pair = coming, coming_pair
         if GATED:
             total_up += _scaled(
                 tl.sum(tl.reshape(product_up, (ROWS, TILE // RUN, RUN)), 2), pair_up, whole, BITS
             )
-            tile_up, pair_up = coming_up, coming_pair_up
+        if EARLY:
+            tile, pair = coming, coming_pair
+            if GATED:
+                tile_up, pair_up = coming_up, coming_pair_up
+        elif WIDTH > TILE:
+            tile, pair = _fetch(weight, scales, row, rows, start + TILE, WIDTH, BITS, UNIT, TILE)
+            if GATED:
+                tile_up, pair_up = _fetch(
+                    weight, scales, row + rows, 2 * rows, start + TILE, WIDTH, BITS, UNIT, TILE
+                )
     rms = 1.0
     if norm is not None:
         rms = tl.rsqrt(tl.sum(squares) / COLUMNS + eps)
@@ -182,15 +193,36 @@ def _weight(words, pair, magic, j: tl.constexpr, BITS: tl.constexpr):
 
 
 @triton.jit
+def _weights(words, pair, magic, dtype: tl.constexpr, BITS: tl.constexpr):
+    """All weights of a tile of words (rows, tile), one word after the other: (rows, tile * 32 / BITS)."""
+    if BITS == 8:
+        even = _pair(words, pair, magic, 0, dtype, BITS)
+        odd = _pair(words, pair, magic, 1, dtype, BITS)
+    else:
+        even = tl.join(_pair(words, pair, magic, 0, dtype, BITS), _pair(words, pair, magic, 2, dtype, BITS))
+        odd = tl.join(_pair(words, pair, magic, 1, dtype, BITS), _pair(words, pair, magic, 3, dtype, BITS))
+    return tl.reshape(tl.join(even, odd), (words.shape[0], words.shape[1] * (32 // BITS)))
+
+
+@triton.jit
+def _pair(words, pair, magic, j: tl.constexpr, dtype: tl.constexpr, BITS: tl.constexpr):
+    """Weights j and j + half a word, in a new last dimension."""
+    far = _weight(words, pair, magic, j + 16 // BITS, BITS).to(dtype)
+    return tl.join(_weight(words, pair, magic, j, BITS).to(dtype), far)
+
+
+@triton.jit
 def _few(
     x, words, scales, y, count, rows, magic,
-    COLUMNS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, UNIT: tl.constexpr,
-    M: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+    WIDTH: tl.constexpr, BITS: tl.constexpr, UNIT: tl.constexpr,
+    M: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
+    CODES: tl.constexpr = 32 // BITS
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
     m = tl.arange(0, M)[None, :]
     total = tl.zeros((ROWS, M), tl.float32)
-    for start in range(0, WIDTH, TILE):
+    begin = tl.program_id(1) * PART
+    for start in range(begin, tl.minimum(begin + PART, WIDTH), TILE):
         at = start + tl.arange(0, TILE)
         there = (row < rows) & (at < WIDTH)[None, :]
         tile = tl.load(words + row.to(tl.int64) * WIDTH + at[None, :], there, other=0)
@@ -198,12 +230,12 @@ def _few(
         if BITS == 4:
             place = scales + row.to(tl.int64) * (WIDTH * 8 // UNIT) + (at // (UNIT // 8))[None, :]
             pair = tl.load(place, there, other=0)
-        for j in tl.static_range(32 // BITS):
-            column = _column(at, j, UNIT, BITS)[:, None]
-            v = tl.load(x + m * COLUMNS + column, (m < count) & (column < COLUMNS), other=0)
-            total = tl.dot(_weight(tile, pair, magic, j, BITS).to(v.dtype), v, total)
+        at = (start * CODES + tl.arange(0, TILE * CODES))[:, None]
+        v = tl.load(x + m * (WIDTH * CODES) + at, (m < count) & (at < WIDTH * CODES), other=0)
+        total = tl.dot(_weights(tile, pair, magic, v.dtype, BITS), v, total)
     if BITS == 8:
         total *= tl.load(scales + row, row < rows, other=0).to(tl.float32)
+    y += tl.program_id(1).to(tl.int64) * count * rows
     tl.store(y + m * rows + row, total, (m < count) & (row < rows))
 
 
@@ -259,7 +291,7 @@ def matvec(
     bits = packed_bits(weight, scales)
     rows = len(weight) // 2 if gated else len(weight)
     y = torch.empty(1, rows, dtype=dtype or x.dtype, device=x.device)
-    height, tile, warps = TILES[bits]
+    height, tile, warps = tiles(bits, rows, weight.shape[1], gated)
     _matvec[(triton.cdiv(rows, height),)](
         x, norm, weight, scales, bias, residual, y, *request(following), rows, eps,
         COLUMNS=x.shape[1], WIDTH=weight.shape[1], BITS=bits, UNIT=_unit(weight, scales), GATED=gated,
@@ -270,18 +302,37 @@ def matvec(
 
 def few(x: Tensor, words: Tensor, scales: Tensor) -> Tensor:
     """x Wᵀ (count, out) for up to FEW rows of x (count, in), from codes as in ``matvec``; products in bfloat16."""
-    (count, columns), rows, bits = x.shape, len(words), packed_bits(words, scales)
-    y = torch.empty(count, rows, dtype=torch.bfloat16, device=x.device)
-    height, tile, warps, stages = FEW_TILES[bits]
-    _few[(triton.cdiv(rows, height),)](
-        x.bfloat16().contiguous(), words, scales, y, count, rows, MAGIC, COLUMNS=columns, WIDTH=words.shape[1],
-        BITS=bits, UNIT=_unit(words, scales), M=max(16, triton.next_power_of_2(count)), ROWS=height, TILE=tile,
-        num_warps=warps, num_stages=stages,
+    (count, columns), (rows, width), bits = x.shape, words.shape, packed_bits(words, scales)
+    height, tile, warps, stages, splits = few_tiles(bits, rows)
+    part = -(-width // (splits * tile)) * tile
+    splits = -(-width // part)
+    y = torch.empty(
+        splits, count, rows, dtype=torch.bfloat16 if splits == 1 else torch.float32, device=x.device
+    )
+    unit = _unit(words, scales)
+    x = F.pad(x.bfloat16(), (0, width * 32 // bits - columns)).view(count, -1, 32 // bits, unit * bits // 32)
+    _few[(triton.cdiv(rows, height), splits)](
+        x.transpose(2, 3).contiguous(), words, scales, y, count, rows, MAGIC, WIDTH=width, BITS=bits, UNIT=unit,
+        M=max(16, triton.next_power_of_2(count)), ROWS=height, TILE=tile, PART=part, num_warps=warps,
+        num_stages=stages,
     )  # fmt: skip
-    return y
+    return y[0] if splits == 1 else y.sum(0, dtype=torch.float32).bfloat16()
 
 
-FEW_TILES = {8: (32, 64, 4, 3), 4: (32, 64, 4, 3)}
+def few_tiles(bits: int, rows: int) -> tuple[int, int, int, int, int]:
+    """Rows of W and words that one program takes at a time, warps, stages, and among how many a row is divided."""
+    height, tile, warps, stages = (128, 16, 8, 1) if bits == 4 else (64, 32, 4, 3)  # measured on an H200
+    wanted = PROGRAMS * height // rows
+    return height, tile, warps, stages, min(8, 1 << max(0, wanted.bit_length() - 1))
+
+
+def tiles(bits: int, rows: int, width: int, gated: bool) -> tuple[int, int, int]:
+    """Rows of W that one program takes, stored numbers of each at a time, and warps: measured on an H200."""
+    if bits < 16:
+        return (8 if gated else 16) if bits == 4 else (4 if gated else 8), 512, 4
+    if bits == 32 or gated:
+        return 4, 512 if bits == 32 else 1024, 4
+    return (8, 512, 4) if rows > width else (8, 1024, 4) if rows == width else (8, 2048, 8)
 
 
 def unpack(words: Tensor, scales: Tensor, columns: int, dtype: torch.dtype) -> Tensor:

@@ -28,7 +28,7 @@ def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
 class Int8Linear(QuantizedLinear):
     """Weight-only INT8: ``codes`` int8 (out, in), ``scales`` bfloat16 (out,)."""
 
-    FEW = 6  # measured: with more rows, unpacking costs less than the fused kernel's slower arithmetic
+    FEW = 20  # measured: with more rows, unpacking costs less than the fused kernel's slower arithmetic
     codes: Tensor
     scales: Tensor
 
