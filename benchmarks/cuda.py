@@ -1,7 +1,7 @@
 """``python -m benchmarks.cuda``: the engine on an NVIDIA GPU, beside transformers, in one run.
 
-Random weights in the shapes of Llama-3-8B and Llama-3.2-1B, made on the GPU; both engines use the same tensors. Writes
-cuda.json, cuda.md and cuda.png into the results folder; ``report`` makes the last two again from the first.
+Random weights in the shapes of Llama-3-8B and Llama-3.2-1B, made on the GPU; both engines use the same tensors. Leaves
+cuda.json among the results; picture and table are made from it (``report_cuda.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from lessonlib.engine.paged_cache import PagedCache
 from lessonlib.engine.quantize import quantize_model
 from lessonlib.engine.scheduler import Request, Scheduler
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from .report_cuda import draw, table
+
+HERE = Path(__file__).resolve().parent
+
 LLAMA_8B = ModelConfig(
     vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32,
     num_key_value_heads=8, head_dim=128, max_position_embeddings=8192, rope_theta=500_000.0, tie_word_embeddings=False,
@@ -281,117 +284,49 @@ def measure_mixed(found: dict[str, Any], log: Callable[[str], None]) -> None:
             log(f"  {name}: {seconds:.2f} s, {rows[name]['agreement']:.3f}")
 
 
-def table(found: dict[str, Any]) -> str:
-    """The tables in Markdown."""
-    lines = [
-        f"`{found['command']}` on {found['machine']}; {found['when']}. A copy within the GPU's memory moves "
-        f"{found['copy_bandwidth'] / 1e12:.2f} TB/s (bytes read and written). Medians; warm-up: every workload once.",
-        "",
-    ]
-    if rows := found.get("decode"):
-        base = statistics.median(rows["bf16"]["seconds"])
-        lines += [
-            f"Batch-1 decode, shapes of Llama-3-8B, {PROMPT} tokens of prompt, {NEW} new. *Step*: wall clock through "
-            "the whole engine; *bandwidth*: bytes that the step must fetch, over the step's time, against the copy.",
-            "",
-            "| | step, ms | tokens/s | GB a step | bandwidth | × bf16 | GPU alone, ms | step of 32 rows, ms |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for name, row in rows.items():
-            step = statistics.median(row["seconds"])
-            share = row["bytes"] / step / found["copy_bandwidth"]
-            alone, many = row.get("gpu_seconds"), row.get("seconds_batch_32")
-            lines.append(
-                f"| {name} | {1000 * step:.2f} | {1 / step:.0f} | {row['bytes'] / 1e9:.2f} | {share:.0%} "
-                f"| {base / step:.2f} | {f'{1000 * alone:.2f}' if alone else ''} "
-                f"| {f'{1000 * statistics.median(many):.2f}' if many else ''} |"
-            )
-        lines.append("")
-    if rows := found.get("mixed"):
-        prompt, new = found["mixed_tokens"]
-        best = min(statistics.median(row["seconds"]) for name, row in rows.items() if name != "ours")
-        lines += [
-            f"{REQUESTS} requests at once, shapes of Llama-3.2-1B in bf16: prompts of {PROMPTS[0]} to {PROMPTS[1]} "
-            f"tokens ({prompt} in all), {OUTPUTS[0]} to {OUTPUTS[1]} new ones ({new}).",
-            "",
-            "| | seconds | new tokens/s | × the best of transformers |",
-            "|---|---|---|---|",
-        ]
-        for name, row in rows.items():
-            seconds = statistics.median(row["seconds"])
-            lines.append(f"| {name} | {seconds:.2f} | {new / seconds:.0f} | {best / seconds:.2f} |")
-        lines.append("")
-    lines += [f"{name} failed: {error}" for name, error in found.get("failed", {}).items()]
-    return "\n".join(lines)
-
-
-def draw(found: dict[str, Any], path: Path) -> None:
-    """Steps and throughputs as bars."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 2.6))
-    rows = {name: 1 / statistics.median(row["seconds"]) for name, row in found.get("decode", {}).items()}
-    bars = left.barh(list(rows), list(rows.values()), color="#0072B2")
-    left.bar_label(bars, [f"{value:.0f}" for value in rows.values()], padding=3, fontsize=8)
-    left.set_title("Batch-1 decode, 8B shapes: tokens/s", fontsize=9)
-    rows = {
-        name: found["mixed_tokens"][1] / statistics.median(row["seconds"])
-        for name, row in found.get("mixed", {}).items()
-    }
-    bars = right.barh(list(rows), list(rows.values()), color="#D55E00")
-    right.bar_label(bars, [f"{value:.0f}" for value in rows.values()], padding=3, fontsize=8)
-    right.set_title(f"{REQUESTS} mixed requests, 1B shapes: new tokens/s", fontsize=9)
-    for panel in (left, right):
-        panel.invert_yaxis()
-        panel.tick_params(labelsize=8)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.margins(x=0.15)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
-
-
 def main(
-    what: Annotated[list[str] | None, typer.Argument(help="decode, mixed, or report: draw again.")] = None,
-    results: Annotated[Path, typer.Option(help="Where the files go.")] = RESULTS,
+    what: Annotated[list[str] | None, typer.Argument(help="decode or mixed (otherwise both).")] = None,
+    results: Annotated[Path, typer.Option(help="Where JSON and PNG files go.")] = HERE / "results",
+    readme: Annotated[Path, typer.Option(help="The page that shows the tables.")] = HERE / "README.md",
 ) -> None:
     """Measure the CUDA path beside transformers on this machine's GPU."""
-    path = results / "cuda.json"
-    measures = {"decode": measure_decode, "mixed": measure_mixed}
-    what = what or list(measures)
-    if what != ["report"]:
-        if not torch.cuda.is_available():
-            raise SystemExit("This benchmark needs an NVIDIA GPU: run it where there is one.")
-        import transformers
-        import triton
+    if not torch.cuda.is_available():
+        raise SystemExit("This benchmark needs an NVIDIA GPU: run it where there is one.")
+    import transformers
+    import triton
 
-        found: dict[str, Any] = {
-            "command": "python -m benchmarks.cuda",
-            "machine": f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, Triton {triton.__version__}, "
-            f"transformers {transformers.__version__}",
-            "when": time.strftime("%Y-%m-%d"),
-            "copy_bandwidth": copy_bandwidth(),
-            "failed": {},
-        }
-        results.mkdir(parents=True, exist_ok=True)
-        for name in what:
-            start = time.perf_counter()
-            try:
-                measures[name](found, typer.echo)
-            except Exception as error:  # the other half is still worth having
-                traceback.print_exc()
-                found["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0]
-            gc.collect()
-            torch.cuda.empty_cache()
-            typer.echo(f"{name}: {time.perf_counter() - start:.0f} s")
-            path.write_text(json.dumps(found, indent=1) + "\n")
-    found = json.loads(path.read_text())
-    (results / "cuda.md").write_text(table(found) + "\n")
-    draw(found, results / "cuda.png")
+    found: dict[str, Any] = {
+        "command": "python -m benchmarks.cuda",
+        "machine": f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, Triton {triton.__version__}, "
+        f"transformers {transformers.__version__}",
+        "when": time.strftime("%Y-%m-%d"),
+        "prompt": PROMPT,
+        "new": NEW,
+        "requests": REQUESTS,
+        "prompts": PROMPTS,
+        "outputs": OUTPUTS,
+        "copy_bandwidth": copy_bandwidth(),
+        "failed": {},
+    }
+    measures = {"decode": measure_decode, "mixed": measure_mixed}
+    for name in what or list(measures):
+        start = time.perf_counter()
+        try:
+            measures[name](found, typer.echo)
+        except Exception as error:  # the other half is still worth having
+            traceback.print_exc()
+            found.pop(name, None)
+            found["failed"][name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        gc.collect()
+        torch.cuda.empty_cache()
+        typer.echo(f"{name}: {time.perf_counter() - start:.0f} s")
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "cuda.json").write_text(json.dumps(found, indent=1) + "\n")
     typer.echo(table(found))
+    draw(found, results / "cuda.png")
+    from .report import write_readme  # needs what the other benchmarks need
+
+    write_readme(readme, results)
 
 
 if __name__ == "__main__":

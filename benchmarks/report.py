@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from . import report_cuda
 from .measure import WARM_UP, Row
 from .shapes import MODELS
 from .suite import BASELINE, BENCHMARKS, Benchmark
@@ -229,14 +230,21 @@ def write_readme(path: Path, folder: Path) -> None:
     """Put every table between its markers; whatever stands outside of them is left alone."""
     text = path.read_text() if path.exists() else "# Benchmarks\n"
     for name, benchmark in BENCHMARKS.items():
-        begin, end = f"<!-- {name}: made by the harness -->", f"<!-- end of {name} -->"
-        if begin not in text:
-            text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
-        before, rest = text.split(begin, 1)
-        _, after = rest.split(end, 1)
-        text = before + "\n".join([begin, section(benchmark, load(benchmark, folder), folder), end]) + after
+        text = _put(text, name, section(benchmark, load(benchmark, folder), folder))
+    if (on_gpu := folder / "cuda.json").exists():
+        text = _put(text, "cuda", report_cuda.section(json.loads(on_gpu.read_text()), folder))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def _put(text: str, name: str, content: str) -> str:
+    """The page with this content between the markers of that name; where there are none, at its end."""
+    begin, end = f"<!-- {name}: made by the harness -->", f"<!-- end of {name} -->"
+    if begin not in text:
+        text = f"{text.rstrip()}\n\n{begin}\n{end}\n"
+    before, rest = text.split(begin, 1)
+    _, after = rest.split(end, 1)
+    return before + "\n".join([begin, content, end]) + after
 
 
 def section(benchmark: Benchmark, content: dict[str, Any], folder: Path) -> str:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from benchmarks.worker import PEERS
+from lessonlib.engine.compiled import find_compiler
 from lessonlib.lab.health import find_chromium, sandbox_works
 
 settings.register_profile("course", deadline=None)  # a slow machine is not a failure
@@ -33,6 +34,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         sandbox_works,
         "This test needs a working bubblewrap: install it (on Debian: apt-get install bubblewrap) "
         "where user namespaces are allowed.",
+    ),
+    "c++": (
+        lambda: find_compiler() is not None,
+        "This test needs a C++ compiler: install one (on Debian: apt-get install g++).",
     ),
     "llama.cpp": (
         lambda: (PEERS.parent.parent / ".ready").is_file(),

@@ -19,6 +19,8 @@ from lessonlib.engine import (
     save_model,
 )
 
+from lessonlib.engine.compiled import build
+
 from .conftest import random_model, refuses, tiny_config
 
 CHAT = [{"role": "user", "content": "hello"}]
@@ -66,11 +68,14 @@ SITUATIONS = {
         "CacheFull", "max_length",
         lambda llm, _: llm.model(torch.zeros(1, 5, dtype=torch.int64), cache=DenseCache(llm.model.config, 1, 4)),
     ),
+    "no compiler": ("NoCompiler", "g++", lambda *_: LLM("pico-draft", compiled=True)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_each_trouble_has_a_name_and_a_sentence(situation, draft, tmp_path, monkeypatch):
+    build.library.cache_clear()
+    monkeypatch.setattr(build, "find_compiler", lambda: None)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     name, mentions, do = SITUATIONS[situation]
     folder = shutil.copytree(resolve("pico-draft"), tmp_path / "mine")

@@ -96,11 +96,18 @@ def _cache_folder() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llm-inference-course"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
+        if os.access(folder, os.W_OK) and _mine_alone(folder):
             return folder
     except OSError:
         pass
     return _temporary_folder()
+
+
+def _mine_alone(folder: Path) -> bool:
+    if os.name != "posix":  # elsewhere a user's folders are the user's without our doing
+        return True
+    about = folder.stat()
+    return about.st_uid == os.getuid() and not about.st_mode & 0o022
 
 
 @functools.cache

@@ -98,10 +98,10 @@ class CompiledTransformer(Transformer):
 
 def _readable(cache: PagedCache | DenseCache, config: ModelConfig) -> bool:
     """Can the kernels use what is in there? If not, the plain modules do, and say what is wrong if anything is."""
-    keys, (layers, *_, head_dim) = cache.keys, cache.keys.shape
-    fits = cache.config is config or (layers, head_dim) == (config.num_hidden_layers, config.head_dim)
-    plain = cache.store.quantization is None and keys.dtype in (torch.float32, torch.bfloat16)
-    return fits and plain and keys.device.type == "cpu"
+    names = ("num_hidden_layers", "num_key_value_heads", "head_dim")
+    fits = all(getattr(cache.config, name) == getattr(config, name) for name in names)
+    plain = cache.store.quantization is None and cache.keys.dtype in (torch.float32, torch.bfloat16)
+    return fits and plain and cache.keys.device.type == "cpu"
 
 
 def _described(cache: PagedCache | DenseCache) -> pack.Cache:
