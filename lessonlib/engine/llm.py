@@ -15,6 +15,7 @@ from torch import Tensor
 from .batching import ContinuousBatcher, Speculator
 from .blocks import BlockPool
 from .checkpoint import load_model
+from .config import is_whole
 from .errors import BadParameter
 from .generate import run
 from .paged_cache import PagedCache
@@ -23,9 +24,8 @@ from .sampling import SamplingParams
 from .scheduler import Request, Scheduler
 from .tokenizer import Detokenizer, Message, Tokenizer, load_tokenizer
 
-KV_BYTES = (
-    2**30
-)  # for keys and values, unless num_kv_blocks says otherwise; on a CPU it is only used as it fills
+# For keys and values, unless num_kv_blocks says otherwise. On a CPU, only what they fill is really taken.
+KV_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -159,19 +159,24 @@ class LLM:
         prompts: str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | Tensor,
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         use_tqdm: bool = False,
+        priority: int | Sequence[int] = 0,
+        cache_salt: str = "",
     ) -> list[RequestOutput]:
-        """Continue each prompt (text or token ids); ``params`` is shared or one a prompt.
+        """Continue each prompt (text or token ids); ``params`` and ``priority`` are shared or one a prompt.
 
-        Raises EmptyPrompt, PromptTooLong, TokenOutOfRange, BadParameter.
+        priority: lower runs earlier, under scheduling_policy="priority". cache_salt: prefixes are reused only among
+        requests with the same one; give each tenant a salt of its own.
+
+        Raises EmptyPrompt, PromptTooLong, TokenOutOfRange, BadParameter, CacheFull.
         """
         texts, _ = as_prompts(prompts)
-        wanted = list(params) if isinstance(params, Sequence) else [params or SamplingParams()] * len(texts)
-        if len(wanted) != len(texts):
-            raise BadParameter(
-                f"{len(texts)} prompts came with {len(wanted)} SamplingParams; give one, or one each."
-            )
+        wanted = _each(SamplingParams() if params is None else params, len(texts), "SamplingParams")
+        priorities = _each(priority, len(texts), "priorities")
         encoded = [self._encode(text) for text in texts]  # all of them, before any work is done
-        groups = [self._requests(ids, p) for ids, p in zip(encoded, wanted, strict=True)]
+        groups = [
+            self._requests(ids, p, first, cache_salt)
+            for ids, p, first in zip(encoded, wanted, priorities, strict=True)
+        ]
         start = time.perf_counter()
         bar = _progress(len(groups)) if use_tqdm else None
         for _ in self._serve([request for group in groups for request in group]):
@@ -225,9 +230,15 @@ class LLM:
         check_prompt(self.model, ids)
         return ids
 
-    def _requests(self, ids: list[int], params: SamplingParams) -> list[TextRequest]:
+    def _requests(
+        self, ids: list[int], params: SamplingParams, priority: int = 0, salt: str = ""
+    ) -> list[TextRequest]:
         if not isinstance(params, SamplingParams):
             raise BadParameter(f"params must be SamplingParams, not a {type(params).__name__}.")
+        if not is_whole(priority) or not isinstance(salt, str):
+            raise BadParameter(
+                f"priority={priority!r} and cache_salt={salt!r} must be a whole number and a text."
+            )
         requests: list[TextRequest] = []
         for _ in range(params.n):
             # Each request has a stream of random numbers of its own, so that its neighbours change nothing.
@@ -238,6 +249,8 @@ class LLM:
                     list(ids),
                     params,
                     generator=torch.Generator("cpu").manual_seed(int(seed) % 2**64),
+                    priority=int(priority),
+                    salt=salt,
                     leader=requests[0] if requests else None,
                     detokenizer=Detokenizer(self.tokenizer),
                 )
@@ -303,6 +316,14 @@ def _load(
     from .cuda import cuda_model
 
     return cuda_model(model, max_num_seqs)
+
+
+def _each(given: Any, count: int, name: str) -> list[Any]:
+    """One for each of ``count`` prompts."""
+    each = list(given) if isinstance(given, Sequence) else [given] * count
+    if len(each) != count:
+        raise BadParameter(f"{count} prompts came with {len(each)} {name}; give one, or one each.")
+    return each
 
 
 def _progress(total: int):

@@ -28,13 +28,15 @@ class Span(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """Spans with equally many new tokens: a rectangle, and so one attention call."""
+    """Spans with equally many new tokens: a rectangle, and so one attention call.
 
-    rows: Tensor  # place of each new token among the flat ones, (spans, new)
-    slots: (
-        Tensor | None
-    )  # slot of every visible position, (spans, longest); None: only the new tokens themselves
-    mask: Tensor | None  # (spans, 1, new, longest); None: everything, or the plain causal triangle
+    rows: place of each new token among the flat ones, (spans, new). slots: of every visible position, (spans, longest);
+    None: the new tokens see only each other. mask: (spans, 1, new, longest); None: everything, or the causal triangle.
+    """
+
+    rows: Tensor
+    slots: Tensor | None
+    mask: Tensor | None
 
 
 class PagedCache:

@@ -62,9 +62,8 @@ def export_folder(name: str | Path, output: str | Path, quantization: str | None
     load_tokenizer(folder, load_config(folder).vocab_size)  # a folder without one would be of no use
     model = load_model(folder, stored_dtype)
 
-    fresh = output.with_name(
-        f".{output.name}.{secrets.token_hex(4)}.part"
-    )  # a reader never meets half a folder
+    # A reader never meets half a folder.
+    fresh = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
     try:
         if chosen in BITS:
             _save_quantized(model, fresh, chosen)

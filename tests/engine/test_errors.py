@@ -18,7 +18,6 @@ from lessonlib.engine import (
     resolve,
     save_model,
 )
-
 from lessonlib.engine.compiled import build
 
 from .conftest import random_model, refuses, tiny_config

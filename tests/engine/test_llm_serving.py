@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from lessonlib.engine import LLM, SamplingParams, generate
-from lessonlib.engine.errors import CacheFull
+from lessonlib.engine.errors import BadParameter, CacheFull
 
 from .conftest import refuses
 from .fakes import check_pool, params
@@ -205,6 +205,30 @@ def test_prompts_that_begin_alike_are_computed_once_across_calls(draft):
         assert output.prompt_token_ids + output.outputs[0].token_ids == generate(
             draft.model, output.prompt_token_ids, 12, params=GREEDY
         )
+
+
+def test_tenants_with_salts_of_their_own_share_nothing(draft):
+    llm = narrow(num_kv_blocks=64)
+    prompt = list(range(20, 40))
+    cached = [
+        llm.generate([prompt], GREEDY, cache_salt=salt)[0].metrics.tokens_cached
+        for salt in ("", "a", "b", "a", "")
+    ]
+    assert cached == [0, 0, 0, 16, 16]
+    with refuses(BadParameter, match="cache_salt=7"):
+        llm.generate([prompt], GREEDY, cache_salt=7)
+
+
+def test_who_has_priority_is_answered_first(draft):
+    """One at a time, all asked at once."""
+    for policy, order in (("priority", [1, 2, 0]), ("fcfs", [0, 1, 2])):
+        llm = narrow(max_num_seqs=1, scheduling_policy=policy)
+        outputs = llm.generate([[5], [6], [7]], params(3, ignore_eos=True), priority=[4, -1, 0])
+        first = [output.metrics.time_to_first_token for output in outputs]
+        assert sorted(range(3), key=lambda i: first[i]) == order
+    for wrong in ([1], [1, 2, 3], "high", 0.5):
+        with refuses(BadParameter, match="priorit"):
+            llm.generate([[5], [6]], GREEDY, priority=wrong)
 
 
 def test_a_request_that_can_never_fit_is_refused_and_its_call_leaves_nothing(alone):

@@ -83,7 +83,7 @@ static void attend(const Heads& heads, const Cache& c, const Item& item, int64_t
                 for (int64_t w = 0; w < dim / PER; w++)
                     UNROLL for (int i = 0; i < 16; i++) {
                         const Ints x = repeat(desk.keys[k] + i * HEAD + w);
-                        score[i] = PER == 2 ? dot2(score[i], queries[w], x) : score[i] + (Floats)queries[w] * (Floats)x;
+                        score[i] = PER == 2 ? dot2(score[i], queries[w], x) : fma((Floats)queries[w], (Floats)x, score[i]);
                     }
                 UNROLL for (int i = 0; i < 16; i++) scores[k + i] = score[i];
             }
@@ -94,7 +94,7 @@ static void attend(const Heads& heads, const Cache& c, const Item& item, int64_t
             for (int k = 0; k < count; k++) highest = largest(highest, scores[k]);
             const Floats fade = exp2(desk.highest[b] - highest);
             for (int k = 0; k < count; k++) total += scores[k] = exp2(scores[k] - highest);
-            desk.highest[b] = highest, desk.total[b] = desk.total[b] * fade + total;
+            desk.highest[b] = highest, desk.total[b] = fma(desk.total[b], fade, total);
             for (int k = 0; k < count && PER == 2; k += 2)
                 scores[k / 2] = (Floats)((round_half(scores[k]) >> 16 & 0xffff) | round_half(scores[k + 1]));
             for (int64_t d = 0; d < dim; d += 16) {
@@ -103,7 +103,7 @@ static void attend(const Heads& heads, const Cache& c, const Item& item, int64_t
                 for (int k = 0; k < count / PER; k++)
                     UNROLL for (int i = 0; i < 16; i++) {
                         const Ints x = repeat(&desk.values[k][d + i]);
-                        sum[i] = PER == 2 ? dot2(sum[i], (Ints)scores[k], x) : sum[i] + scores[k] * (Floats)x;
+                        sum[i] = PER == 2 ? dot2(sum[i], (Ints)scores[k], x) : fma(scores[k], (Floats)x, sum[i]);
                     }
                 UNROLL for (int i = 0; i < 16; i++) sums[d + i] = sum[i];
             }

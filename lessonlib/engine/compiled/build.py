@@ -21,7 +21,7 @@ from ..errors import NoCompiler
 from . import pack
 
 SOURCES = [Path(__file__).with_name(n) for n in ("kernels.cpp", "attention.h", "products.h", "vectors.h")]
-FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-w")
+FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-w", "-ffp-contract=off")
 # The best first: what a compiler does not know makes it fail at once. Without OpenMP, there is one thread.
 TUNINGS = (
     ("-march=native", "-fopenmp"),

@@ -184,7 +184,9 @@ def pack_model(model: Transformer) -> tuple[Model, list[Any]]:
     """The structure that the kernels take, and what must live as long as it does."""
     config, packer = model.config, Packer()
     if model.device.type != "cpu":
-        raise BadParameter(f"The compiled path is for a CPU, but this model is on {model.device}; leave compiled=False.")
+        raise BadParameter(
+            f"The compiled path is for a CPU, but this model is on {model.device}; leave compiled=False."
+        )
     group = config.num_attention_heads // config.num_key_value_heads
     if config.head_dim > MOST_HEAD_DIM or group > MOST_GROUP:
         raise BadParameter(

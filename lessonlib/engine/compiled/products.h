@@ -105,22 +105,23 @@ __attribute__((noinline)) static void tile(const Matrix& w, int64_t panel, const
                         UNROLL for (int t = f; t < f + SOME; t++)
                             whole[t] = dot4(whole[t], r[i], repeat(a + t * 32 + i * 4));
                     UNROLL for (int t = f; t < f + SOME; t++)
-                        sum[t] += __builtin_convertvector(whole[t], Floats) * scale;
+                        sum[t] = fma(__builtin_convertvector(whole[t], Floats), scale, sum[t]);
                 }
-                if (w.zeros) UNROLL for (int t = 0; t < M; t++) sum[t] += widen(affine[1]) * (float)zero[t];
+                if (w.zeros)
+                    UNROLL for (int t = 0; t < M; t++) sum[t] = fma(widen(affine[1]), repeat((float)zero[t]), sum[t]);
             } else
                 UNROLL for (int i = 0; i < 8; i++)
                     UNROLL for (int t = 0; t < M; t++) {
                         const Ints b = repeat(a + t * 32 + i * 4);
-                        if (K == FLOAT32) sum[t] += (Floats)r[i] * (Floats)b;
+                        if (K == FLOAT32) sum[t] = fma((Floats)r[i], (Floats)b, sum[t]);
                         if (K == BFLOAT16) sum[t] = dot2(sum[t], r[i], b);
                         if (K == INT8) whole[t] = dot4(whole[t], r[i], b);
                     }
         }
         UNROLL for (int t = 0; t < M; t++) {
-            Floats part = K == INT8 ? __builtin_convertvector(whole[t], Floats) : sum[t];
-            if (K == INT8 || K == INT4) part *= x.scale[block + t];
-            out[t] = begin ? out[t] + part : part;
+            const Floats part = K == INT8 ? __builtin_convertvector(whole[t], Floats) : sum[t];
+            const bool scaled = K == INT8 || K == INT4;
+            out[t] = scaled ? fma(part, repeat(x.scale[block + t]), begin ? out[t] : Floats{}) : part;
         }
     }
 }

@@ -32,6 +32,24 @@ static inline Floats load(const float* p) {
 }
 static inline void store(float* p, Floats v, int64_t count = 16) { memcpy(p, &v, count < 16 ? 4 * count : 64); }
 static inline Floats largest(Floats a, Floats b) { return a > b ? a : b; }
+// a b + c, rounded once. Asked for by name: left to the compiler (-ffp-contract), one tile would round where another
+// does not, and a token's numbers would depend on how many others run beside it.
+static inline Floats fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+    return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    __m256 x[2], y[2], z[2];
+    memcpy(x, &a, 64), memcpy(y, &b, 64), memcpy(z, &c, 64);
+    UNROLL for (int i = 0; i < 2; i++) z[i] = _mm256_fmadd_ps(x[i], y[i], z[i]);
+    memcpy(&c, z, 64);
+    return c;
+#elif defined(__ARM_FEATURE_FMA)
+    UNROLL for (int i = 0; i < 16; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+#else
+    return a * b + c;
+#endif
+}
 static inline Floats widen(Halves h) {
 #ifdef __AVX512F__  // GCC takes two steps otherwise
     return (Floats)((Ints)_mm512_cvtepu16_epi32((__m256i)h) << 16);
@@ -53,8 +71,9 @@ static inline Floats exp2(Floats x) {  // relative error about 2e-7, for x up to
     x = largest(x, repeat(-126.f));
     const Floats shifted = x + 12582912.f;  // 1.5 * 2^23 rounds: the integer is now in the lowest bits
     const Floats f = x - (shifted - 12582912.f);
-    Floats p = f * 1.54036684e-4f + 1.33339043e-3f;
-    for (float c : {9.61812910e-3f, 5.55041087e-2f, 2.40226507e-1f, 6.93147181e-1f, 1.f}) p = p * f + c;
+    Floats p = repeat(1.54036684e-4f);
+    for (float c : {1.33339043e-3f, 9.61812910e-3f, 5.55041087e-2f, 2.40226507e-1f, 6.93147181e-1f, 1.f})
+        p = fma(p, f, repeat(c));
     return (Floats)((Ints)p + ((Ints)shifted << 23));
 }
 

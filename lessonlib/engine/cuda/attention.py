@@ -236,9 +236,8 @@ class Attention:
     def splits(self, rows: int) -> int:
         """Among how many programs the past of one KV head is divided."""
         wanted = PROGRAMS // (rows * self.config.num_key_value_heads)
-        most = min(
-            16, 8192 // (triton.next_power_of_2(self.group) * self.shape["PD"])
-        )  # one program joins them
+        # One program joins them all.
+        most = min(16, 8192 // (triton.next_power_of_2(self.group) * self.shape["PD"]))
         return max(1, min(most, 1 << max(0, wanted.bit_length() - 1)))
 
     def decode(

@@ -69,14 +69,12 @@ def _matvec(
         _request(following, ahead, tl.program_id(0), 128)
     if PDL:
         gdc_wait()  # weights may be fetched early; x is what the kernel before this one makes
-    EARLY: tl.constexpr = (
-        BITS >= 16
-    )  # ask for the next tile before this one is multiplied; codes need the registers
+    # Floats: fetch the next tile before this one is multiplied. Codes need the registers for themselves.
+    EARLY: tl.constexpr = BITS >= 16
     CODES: tl.constexpr = 32 // BITS if BITS < 16 else 1
     FIELDS: tl.constexpr = 23 // BITS
-    RUN: tl.constexpr = (
-        4 if BITS < 16 else 128 // BITS
-    )  # neighbours that one thread fetches, and adds up itself
+    # Neighbours that one thread fetches, and adds up itself.
+    RUN: tl.constexpr = 4 if BITS < 16 else 128 // BITS
     total = tl.zeros((ROWS, TILE // RUN), tl.float32)
     total_up = tl.zeros((ROWS, TILE // RUN), tl.float32)
     squares = tl.zeros((TILE,), tl.float32)

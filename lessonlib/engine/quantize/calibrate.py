@@ -18,16 +18,8 @@ from ..model import Transformer
 from .int4 import Int4Linear, as_groups, fit_int4, round_int4
 
 DAMPING = 0.05  # of H's mean diagonal, added to it: directions that the text never shows are not trusted
-SHRINKS = (
-    1.0,
-    0.97,
-    0.94,
-    0.91,
-    0.88,
-    0.85,
-    0.8,
-    0.75,
-)  # of a group's range: levels closer, extremes cut off
+# Parts of a group's range that are tried: levels closer, extremes cut off.
+SHRINKS = (1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75)
 BLOCK = 128  # columns whose errors are passed on together
 
 

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from lessonlib.engine import LLM, DenseCache, PagedCache, SamplingParams, Span, Transformer, generate, load_model
+from lessonlib.engine import (
+    LLM,
+    DenseCache,
+    PagedCache,
+    SamplingParams,
+    Span,
+    Transformer,
+    generate,
+    load_model,
+)
 from lessonlib.engine.compiled import build, compile_model
 from lessonlib.engine.errors import BadParameter, PromptTooLong, TokenOutOfRange
 from lessonlib.engine.quantize import quantize_model
@@ -34,7 +43,9 @@ STEPS = [
     [Span([5, 2, 9], 11, 1)],
     [Span([5, 2, 9, 12], 12, 3), Span([7, 1, 30, 11], 14, 2)],  # a few tokens each: drafts
     [Span([5, 2, 9, 12], 15, 1), Span([7, 1, 30, 11, 33], 16, 1), Span([20], 1, 1)],
-    [Span(list(range(13, 13 + 7)) + list(range(21, 30)), 0, 64)],  # more tokens than queries share a piece of keys
+    [
+        Span(list(range(13, 13 + 7)) + list(range(21, 30)), 0, 64)
+    ],  # more tokens than queries share a piece of keys
 ]
 
 
@@ -84,10 +95,13 @@ def test_logits_over_a_dense_cache_with_padding(variant):
         new = 1 if lengths is None else max(lengths)
         ids = some_ids(new, batch=3, seed=step)
         last_only = step % 2 == 0
-        real = torch.tensor([[True]] * 3 if last_only else [[i < n for i in range(new)] for n in lengths or [1] * 3])
+        real = torch.tensor(
+            [[True]] * 3 if last_only else [[i < n for i in range(new)] for n in lengths or [1] * 3]
+        )
         real &= torch.tensor([[True]] * 3 if lengths is None else [[n > 0] for n in lengths])
         ours_said, plain_said = (
-            model(ids, cache, lengths, last_only).logits for model, cache in zip((ours, plain), caches, strict=True)
+            model(ids, cache, lengths, last_only).logits
+            for model, cache in zip((ours, plain), caches, strict=True)
         )
         assert ours_said.shape == plain_said.shape
         assert error(ours_said[real], plain_said[real]) < 2e-5
@@ -162,7 +176,10 @@ def test_pico_says_the_same_words():
     prompts = ["def fib(n):", "import os\n", "class Stack:\n    def push(self, item):", "x"]
     params = SamplingParams(temperature=0, max_tokens=40)
     said = [
-        [output.outputs[0].token_ids for output in LLM("pico", compiled=compiled, **ways).generate(prompts, params)]
+        [
+            output.outputs[0].token_ids
+            for output in LLM("pico", compiled=compiled, **ways).generate(prompts, params)
+        ]
         for compiled, ways in (
             (False, {}),
             (True, {}),
