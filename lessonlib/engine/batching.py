@@ -61,7 +61,7 @@ class ContinuousBatcher:
 
     def add(self, request: Request) -> None:
         """Queue a request. Raises EmptyPrompt, PromptTooLong, TokenOutOfRange, CacheFull."""
-        check_prompt(self.model, request.prompt)
+        check_prompt(self.model, request.prompt, request.params)
         if self.speculator is not None:
             request.lookahead = self.speculator.lookahead
         self.scheduler.add(request)
@@ -178,7 +178,7 @@ class StaticBatcher:
 
     def add(self, request: Request) -> None:
         """Queue a request. Raises EmptyPrompt, PromptTooLong, TokenOutOfRange."""
-        check_prompt(self.model, request.prompt)
+        check_prompt(self.model, request.prompt, request.params)
         self.waiting.append(request)
 
     def abort(self, request: Request) -> None:

@@ -71,7 +71,7 @@ def run(
     A finished row stays in the batch as an idle slot until the last one is done (static batching).
     """
     for row in rows:
-        check_prompt(model, row.prompt)
+        check_prompt(model, row.prompt, row.params)
     if not rows:
         return
     context = model.config.max_position_embeddings

@@ -225,16 +225,14 @@ class LLM:
         return [replace(output, prompt=prompt) for output, prompt in zip(outputs, prompts, strict=True)]
 
     def _encode(self, prompt: Any) -> list[int]:
-        """Ids of one prompt, text or ids, that the model can continue."""
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else as_ids(prompt)
-        check_prompt(self.model, ids)
-        return ids
+        return self.tokenizer.encode(prompt) if isinstance(prompt, str) else as_ids(prompt)
 
     def _requests(
         self, ids: list[int], params: SamplingParams, priority: int = 0, salt: str = ""
     ) -> list[TextRequest]:
         if not isinstance(params, SamplingParams):
             raise BadParameter(f"params must be SamplingParams, not a {type(params).__name__}.")
+        check_prompt(self.model, ids, params)
         if not is_whole(priority) or not isinstance(salt, str):
             raise BadParameter(
                 f"priority={priority!r} and cache_salt={salt!r} must be a whole number and a text."

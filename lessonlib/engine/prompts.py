@@ -12,6 +12,7 @@ from .errors import BadParameter, EmptyPrompt, PromptTooLong, TokenOutOfRange
 if TYPE_CHECKING:
     from .config import ModelConfig
     from .model import Transformer
+    from .sampling import SamplingParams
 
 
 def as_ids(ids: Any) -> list[int]:
@@ -55,8 +56,8 @@ def check_ids(config: ModelConfig, lowest: int, highest: int) -> None:
         )
 
 
-def check_prompt(model: Transformer, prompt: Sequence[int]) -> None:
-    """Raise EmptyPrompt, PromptTooLong or TokenOutOfRange unless a token can be generated from this prompt."""
+def check_prompt(model: Transformer, prompt: Sequence[int], params: SamplingParams | None = None) -> None:
+    """Raise EmptyPrompt, PromptTooLong or TokenOutOfRange unless a token can be generated from this prompt, so."""
     context = model.config.max_position_embeddings
     if not prompt:
         raise EmptyPrompt("The prompt has no tokens, so there is nothing to continue; give at least one.")
@@ -66,6 +67,8 @@ def check_prompt(model: Transformer, prompt: Sequence[int]) -> None:
             "for an answer; shorten it."
         )
     check_ids(model.config, min(prompt), max(prompt))
+    if params is not None and params.logit_bias:
+        check_ids(model.config, min(params.logit_bias), max(params.logit_bias))
 
 
 def _plain(ids: Any) -> Any:

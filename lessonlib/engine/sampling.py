@@ -1,13 +1,13 @@
 """From logits to a token: SamplingParams says how, ``distribution`` shapes, ``draw`` picks.
 
-Order of operations (that of transformers, tested against it): penalties, temperature, top-k, top-p, min-p.
+Order of operations (that of transformers, tested against it): penalties, biases, temperature, top-k, top-p, min-p.
 """
 
 from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -29,7 +29,8 @@ class SamplingParams:
     stop: texts that end the output (not part of it). seed: same seed, same tokens, whatever else is in the batch.
     n: how many outputs for this prompt. logprobs: report this many top log-probabilities (of the raw logits).
     repetition_penalty (CTRL): divides positive logits of seen tokens; presence and frequency penalty (OpenAI):
-    subtract once, or once for each occurrence, for tokens of the *output*.
+    subtract once, or once for each occurrence, for tokens of the *output*. logit_bias: added to the logits of these
+    token ids, after the penalties.
     """
 
     temperature: float = 1.0
@@ -46,10 +47,13 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     ignore_eos: bool = False
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", _as_tuple(self.stop))
         object.__setattr__(self, "stop_token_ids", _as_tuple(self.stop_token_ids))
+        bias = {} if self.logit_bias is None else self.logit_bias
+        object.__setattr__(self, "logit_bias", dict(bias) if isinstance(bias, Mapping) else bias)
         rules = [
             ("temperature", _real(self.temperature, 0), "0 (greedy) or more"),
             ("top_p", _real(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"),
@@ -72,6 +76,11 @@ class SamplingParams:
             ("frequency_penalty", _real(self.frequency_penalty), "a number"),
             ("stop", all(isinstance(s, str) and s for s in self.stop), "made of non-empty texts"),
             ("stop_token_ids", all(map(is_whole, self.stop_token_ids)), "made of whole numbers"),
+            (
+                "logit_bias",
+                isinstance(bias, Mapping) and all(is_whole(token) and _real(bias[token]) for token in bias),
+                "a number for each of some token ids",
+            ),
         ]
         for name, holds, must in rules:
             if not holds:
@@ -89,7 +98,9 @@ class SamplingParams:
 
     @property
     def penalized(self) -> bool:
-        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+        """Are there penalties or biases?"""
+        penalties = self.repetition_penalty - 1, self.presence_penalty, self.frequency_penalty
+        return any(penalties) or bool(self.logit_bias)
 
 
 def _real(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
@@ -107,7 +118,7 @@ GREEDY = SamplingParams(temperature=0.0)
 
 
 def penalize(logits: Tensor, params: SamplingParams, prompt: Sequence[int], output: Sequence[int]) -> Tensor:
-    """Logits (vocab,) made less fond of tokens already seen; a new tensor."""
+    """Logits (vocab,) made less fond of tokens already seen, and biased as asked; a new tensor."""
     logits = logits.clone()
     if params.repetition_penalty != 1 and (seen := sorted({*prompt, *output})):
         score = logits[seen]
@@ -117,6 +128,9 @@ def penalize(logits: Tensor, params: SamplingParams, prompt: Sequence[int], outp
     if output:
         counts = torch.bincount(torch.tensor(output, device=logits.device), minlength=len(logits))
         logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+    if params.logit_bias:
+        tokens, biases = list(params.logit_bias), list(params.logit_bias.values())
+        logits[tokens] += torch.tensor(biases, dtype=logits.dtype, device=logits.device)
     return logits
 
 

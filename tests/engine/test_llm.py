@@ -308,6 +308,16 @@ def test_repetition_penalties_end_a_loop(draft):
     assert variety(frequency_penalty=1.5) > plain
 
 
+def test_a_bias_can_force_a_token_or_forbid_it(draft):
+    first = draft.generate("def ", GREEDY)[0].outputs[0].token_ids[0]
+    for bias, forced in (({7: 100.0}, True), ({first: -100.0}, False)):
+        params = SamplingParams(temperature=0, max_tokens=5, logit_bias=bias, ignore_eos=True)
+        ids = draft.generate("def ", params)[0].outputs[0].token_ids
+        assert ids == [7] * 5 if forced else first not in ids
+    with refuses(TokenOutOfRange, match="4096"):
+        draft.generate(["def ", "class "], SamplingParams(logit_bias={4096: 1.0}))
+
+
 def test_ignore_eos_and_the_end_of_text(draft):
     ids = draft.tokenizer.encode("ab")
     actor = scripted(draft, [*ids, 0, *ids])

@@ -234,6 +234,18 @@ def test_penalties_change_the_choice_but_logprobs_tell_of_the_raw_logits():
     assert list(choice.top) == [0, 1]
 
 
+def test_biases_are_added_last_and_change_nothing_else():
+    logits = torch.tensor([5.0, 4.0, 1.0])
+    params = SamplingParams(
+        temperature=0, logit_bias={2: 6.5, np.int64(0): -1}, frequency_penalty=2.0, logprobs=1
+    )
+    assert penalize(logits, params, [], [0]).tolist() == [2.0, 4.0, 7.5]
+    choice = choose(logits, params, None, [], [0])
+    assert choice.token == 2 and list(choice.top) == [0]  # what is reported is raw
+    assert not params.takes_likeliest and SamplingParams(temperature=0, logit_bias=None).takes_likeliest
+    assert hash(params) == hash(SamplingParams(temperature=0, frequency_penalty=2.0, logprobs=1))
+
+
 def test_more_logprobs_than_tokens_means_all_of_them():
     assert len(choose(torch.zeros(5), SamplingParams(logprobs=99), None, [], []).top) == 5
 
@@ -254,6 +266,7 @@ def test_more_logprobs_than_tokens_means_all_of_them():
         ("frequency_penalty", [math.nan, -math.inf, None]),
         ("stop", ["", ["a", ""], ["a", 3], 5]),
         ("stop_token_ids", [["a"], [1.5], "ab"]),
+        ("logit_bias", [{1: math.nan}, {1: math.inf}, {1: "2"}, {1.5: 2}, {"1": 2}, [1, 2], 5]),
     ],
 )
 def test_settings_without_meaning_are_refused_by_name(name, bad):

@@ -65,6 +65,7 @@ SHAPES = st.fixed_dictionaries(
         "top_k": st.sampled_from([0, 12]),
         "repetition_penalty": st.sampled_from([1.0, 1.0, 1.7]),
         "presence_penalty": st.sampled_from([0.0, 0.0, 0.9]),
+        "logit_bias": st.sampled_from([{}, {}, {3: 4.0, 5: -100.0}]),
         "frequency_penalty": st.sampled_from([0.0, 0.0, 0.6]),
         "logprobs": st.sampled_from([None, None, 0, 3]),
         "ignore_eos": st.booleans(),

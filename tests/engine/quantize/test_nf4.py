@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bitsandbytes.functional as bnb
 import pytest
 import torch
 from hypothesis import example, given
@@ -18,8 +19,6 @@ from lessonlib.engine.quantize.nf4 import (
 )
 
 from ..conftest import QUIET
-
-bnb = pytest.importorskip("bitsandbytes.functional")
 
 
 @st.composite
