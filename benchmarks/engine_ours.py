@@ -1,7 +1,8 @@
 """Our engine, through ``LLM`` and the batcher inside it.
 
-Variants are words: a number format or quantization, then how: "bf16", "int4 compiled", "bf16 static" (no continuous
-batching), "bf16 draft", "bf16 ngram 8" (speculative; drafts at a time, 4 where none are named).
+Variants are words: a number format or quantization, then how: "bf16", "int4 compiled", "int4 g32 calibrated" (groups of
+32, codes chosen by GPTQ), "nf4 double", "bf16 static" (no continuous batching), "bf16 draft", "bf16 ngram 8"
+(speculative; drafts at a time, 4 where none are named).
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import torch
 
 from lessonlib.engine import LLM, SamplingParams
 from lessonlib.engine.batching import StaticBatcher
+from lessonlib.engine.quantize import quantize_model
 from lessonlib.engine.scheduler import Request
 
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
+OPTIONS = {"g32": ("group_size", 32), "double": ("double", True)}  # of quantize_model
 
 
 class Engine:
@@ -38,10 +41,14 @@ class Engine:
         length: int = 1024,
         sequences: int = 1,
         draft: str | None = None,
+        calibration: Sequence[Sequence[int]] | None = None,
     ) -> dict[str, Any]:
         kind, *ways = variant.split()
         named: dict[str, Any] = {"dtype": DTYPES.get(kind, "bfloat16")}
-        if kind not in DTYPES:
+        options: dict[str, Any] = {OPTIONS[way][0]: OPTIONS[way][1] for way in ways if way in OPTIONS}
+        if calibration is not None:
+            options["calibration"] = torch.tensor(calibration)
+        if kind not in DTYPES and not options:
             named["quantization"] = kind
         if "draft" in ways or "ngram" in ways:
             named |= {
@@ -56,6 +63,8 @@ class Engine:
             enable_prefix_caching=False,  # a workload that comes again must not find itself in the cache
             **named,
         )
+        if options:
+            quantize_model(llm.model, kind, **options)
         self.batchers[key] = StaticBatcher(llm.model, sequences) if "static" in ways else llm.batcher
         return {"weight_bytes": weight_bytes(llm.model)}
 

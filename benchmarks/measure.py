@@ -123,9 +123,11 @@ class Bench:
                 wanted = {name: max(have.get(name, 0), value) for name, value in wanted.items()}
             worker = self.worker(row.engine)
             place = model.gguf(row.variant, worker) if row.engine == "llama.cpp" else model.folder
-            draft = {"draft": str(resolve("pico-draft"))} if "draft" in row.variant else {}
+            extra: dict[str, object] = {"draft": str(resolve("pico-draft"))} if "draft" in row.variant else {}
+            if "calibrated" in row.variant:
+                extra["calibration"] = model.calibration()
             facts = worker.call(
-                "load", key=held[1], folder=str(place), variant=row.variant, **wanted, **draft
+                "load", key=held[1], folder=str(place), variant=row.variant, **wanted, **extra
             )
             self._held[held] = (wanted, facts)
         row.facts |= self._held[held][1]

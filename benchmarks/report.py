@@ -17,18 +17,11 @@ import psutil
 
 from . import report_cuda
 from .measure import WARM_UP, Row
+from .pictures import Bar, Point, draw_bars, draw_points
 from .shapes import MODELS
 from .suite import BASELINE, BENCHMARKS, Benchmark
 
 HERE = Path(__file__).resolve().parent
-COLOURS = {"transformers": "#999999", "llama.cpp": "#0072B2", "ours": "#D55E00"}  # Okabe and Ito's
-HATCHES = {"transformers": "", "llama.cpp": "//", "ours": ""}
-MARKERS = {"transformers": "s", "llama.cpp": "^", "ours": "o"}
-LABELS = {
-    "transformers": (6, 8),
-    "llama.cpp": (-6, -12),
-    "ours": (6, 3),
-}  # points from the marker, out of its way
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -93,66 +86,29 @@ def save(benchmark: Benchmark, model: str, found: dict[str, Any], folder: Path) 
     draw(benchmark, content, folder / f"{benchmark.name}.png")
 
 
+def draw(benchmark: Benchmark, content: dict[str, Any], path: Path) -> None:
+    """One panel a model: speed-ups as bars, or what bits buy as points."""
+    panels: dict[str, Any] = {}
+    for model, found in content.items():
+        rows = [row for row in found["rows"] if row["ratio"] is not None]
+        if benchmark.quality:
+            panels[model] = [
+                Point(row["engine"], row["variant"], float(_bits(row, found)), float(_quality(row, found)))
+                for row in rows
+            ]
+        else:
+            panels[model] = [
+                Bar(row["engine"], f"{row['engine']} {row['variant']}", row["ratio"]) for row in rows
+            ]
+    if benchmark.quality:
+        draw_points(panels, benchmark.title, path)
+    else:
+        draw_bars(panels, f"{benchmark.title} (speed-up over {BASELINE})", path)
+
+
 def load(benchmark: Benchmark, folder: Path) -> dict[str, Any]:
     path = folder / f"{benchmark.name}.json"
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def draw(benchmark: Benchmark, content: dict[str, Any], path: Path) -> None:
-    """One panel a model: speed-ups as bars, or what bits buy as points."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    tallest = max(len(found["rows"]) for found in content.values())
-    height = 4.0 if benchmark.quality else 0.9 + 0.28 * tallest
-    figure, panels = pyplot.subplots(1, len(content), figsize=(4.8 * len(content), height), squeeze=False)
-    for panel, (model, found) in zip(panels[0], content.items(), strict=True):
-        (_points if benchmark.quality else _bars)(panel, found)
-        panel.set_title(model, fontsize=10)
-        panel.tick_params(labelsize=8)
-        panel.spines[["top", "right"]].set_visible(False)
-    told = "" if benchmark.quality else f"\n(speed-up over {BASELINE})"
-    figure.suptitle(benchmark.title + told, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
-
-
-def _bars(panel: Any, found: dict[str, Any]) -> None:
-    rows = [row for row in found["rows"] if row["ratio"] is not None]
-    ratios = [row["ratio"] for row in rows]
-    bars = panel.barh(
-        [f"{row['engine']} {row['variant']}" for row in rows],
-        ratios,
-        color=[COLOURS[row["engine"]] for row in rows],
-        hatch=[HATCHES[row["engine"]] for row in rows],
-        edgecolor="white",
-    )
-    panel.bar_label(bars, [f"{ratio:.2g}" for ratio in ratios], padding=3, fontsize=8)
-    panel.axvline(1, color="black", linewidth=0.8, linestyle=":")
-    panel.set_xlim(0, 1.15 * max(ratios, default=1))
-    panel.invert_yaxis()
-
-
-def _points(panel: Any, found: dict[str, Any]) -> None:
-    for row in found["rows"]:
-        at = float(_bits(row, found)), float(_quality(row, found))
-        panel.plot(*at, MARKERS[row["engine"]], color=COLOURS[row["engine"]], label=row["engine"])
-        panel.annotate(
-            row["variant"],
-            at,
-            LABELS[row["engine"]],
-            textcoords="offset points",
-            fontsize=8,
-            color=COLOURS[row["engine"]],
-        )
-    panel.set_xscale("log", base=2)
-    panel.set_xlabel("bits a weight, scales included", fontsize=8)
-    panel.set_ylabel("bits a byte of held-out code (lower is better)", fontsize=8)
-    handles = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    panel.legend(handles.values(), handles.keys(), fontsize=8)
 
 
 # ---------------------------------------------------------------- tables

@@ -6,6 +6,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from .pictures import Bar, draw_bars
+
 
 def section(found: dict[str, Any], folder: Path) -> str:
     """What the page shows."""
@@ -60,29 +62,22 @@ def table(found: dict[str, Any]) -> str:
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Steps and throughputs as bars."""
-    import matplotlib
+    """Both tables as bars."""
+    panels = {}
+    if rows := found.get("decode"):
+        panels["batch-1 decode, 8B shapes"] = [
+            _bar(name, 1 / statistics.median(row["seconds"])) for name, row in rows.items()
+        ]
+    if rows := found.get("mixed"):
+        new = found["mixed_tokens"][1]
+        panels[f"{found['requests']} mixed requests, 1B shapes"] = [
+            _bar(name, new / statistics.median(row["seconds"])) for name, row in rows.items()
+        ]
+    draw_bars(panels, "New tokens a second on an NVIDIA GPU", path)
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 2.6))
-    rows = {name: 1 / statistics.median(row["seconds"]) for name, row in found.get("decode", {}).items()}
-    bars = left.barh(list(rows), list(rows.values()), color="#0072B2")
-    left.bar_label(bars, [f"{value:.0f}" for value in rows.values()], padding=3, fontsize=8)
-    left.set_title("Batch-1 decode, 8B shapes: tokens/s", fontsize=9)
-    rows = {
-        name: found["mixed_tokens"][1] / statistics.median(row["seconds"])
-        for name, row in found.get("mixed", {}).items()
-    }
-    bars = right.barh(list(rows), list(rows.values()), color="#D55E00")
-    right.bar_label(bars, [f"{value:.0f}" for value in rows.values()], padding=3, fontsize=8)
-    right.set_title(f"{found['requests']} mixed requests, 1B shapes: new tokens/s", fontsize=9)
-    for panel in (left, right):
-        panel.invert_yaxis()
-        panel.tick_params(labelsize=8)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.margins(x=0.15)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+def _bar(name: str, speed: float) -> Bar:
+    theirs = name.startswith("transformers")
+    return Bar(
+        "transformers" if theirs else "ours", name if theirs or name == "ours" else f"ours {name}", speed
+    )

@@ -21,12 +21,21 @@ from lessonlib.export.gguf import export_gguf
 from .worker import ROOT, Worker
 
 BUILD = ROOT / "build" / "bench"  # not committed
+LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 HELD_OUT = (
     "base64.py",
     "heapq.py",
     "shlex.py",
     "weakref.py",
 )  # pico never saw these (lessonlib/zoo/held_out.txt)
+SEEN = (
+    "argparse.py",
+    "ast.py",
+    "inspect.py",
+    "socket.py",
+    "tarfile.py",
+    "logging/__init__.py",
+)  # and these it did
 
 
 def _smollm2(hidden: int, ffn: int, layers: int, heads: int, kv_heads: int) -> ModelConfig:
@@ -73,6 +82,11 @@ class Model:
         """Code that no shipped model was trained on, as one long text."""
         return _held_out(self.folder)
 
+    def calibration(self) -> list[list[int]]:
+        """Code for calibrating a quantization: rows of 256 tokens that no evaluation uses."""
+        tokenizer = load_tokenizer(self.folder)
+        return [tokenizer.encode((LIBRARY / name).read_text(encoding="utf-8"))[500:756] for name in SEEN]
+
     def gguf(self, kind: str, llama: Worker) -> Path:
         """The GGUF file: our export in F16, which llama.cpp's own quantizer makes smaller."""
         BUILD.mkdir(parents=True, exist_ok=True)
@@ -88,8 +102,7 @@ class Model:
 
 @cache
 def _held_out(folder: Path) -> tuple[int, ...]:
-    library = Path(sysconfig.get_paths()["stdlib"])
-    text = "\n\n".join((library / name).read_text() for name in HELD_OUT)
+    text = "\n\n".join((LIBRARY / name).read_text(encoding="utf-8") for name in HELD_OUT)
     return tuple(load_tokenizer(folder).encode(text))
 
 

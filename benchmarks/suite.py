@@ -47,7 +47,8 @@ SPECULATIVE = (
 QUANTIZED = (
     *_rows("transformers", "f32"),
     *_rows("llama.cpp", "f16", "q8_0", "q4_0"),
-    *_rows("ours", "f32", "bf16", "int8", "int4", "nf4", "q8_0", "q4_0"),
+    *_rows("ours", "f32", "bf16", "int8", "int4", "int4 calibrated", "int4 g32", "int4 g32 calibrated"),
+    *_rows("ours", "nf4", "nf4 double", "q8_0", "q4_0"),
 )
 
 
