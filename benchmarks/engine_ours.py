@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lessonlib.engine import LLM, SamplingParams
+from lessonlib.engine import LLM, SamplingParams, costs
 from lessonlib.engine.batching import StaticBatcher
 from lessonlib.engine.quantize import quantize_model
 from lessonlib.engine.scheduler import Request
@@ -66,7 +66,7 @@ class Engine:
         if options:
             quantize_model(llm.model, kind, **options)
         self.batchers[key] = StaticBatcher(llm.model, sequences) if "static" in ways else llm.batcher
-        return {"weight_bytes": weight_bytes(llm.model)}
+        return {"weight_bytes": costs.stored_weight_bytes(llm.model)}
 
     def unload(self, key: str) -> None:
         del self.batchers[key]
@@ -125,16 +125,3 @@ class Engine:
         """Drafted and accepted tokens of the last workload."""
         done = self.requests[key]
         return {"drafted": sum(r.drafted for r in done), "accepted": sum(r.accepted for r in done)}
-
-
-def weight_bytes(model: torch.nn.Module) -> int:
-    """Bytes of the matrices that one decode step reads: every linear layer as it is stored, tied ones once."""
-    total, seen = 0, set()
-    for module in model.modules():
-        if not hasattr(module, "in_features"):
-            continue
-        for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
-            if tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                total += tensor.numel() * tensor.element_size()
-    return total

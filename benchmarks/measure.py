@@ -28,11 +28,16 @@ WINDOWS, WINDOW = 4, 512  # quality: so many pieces of held-out code, of so many
 
 @dataclass
 class Row:
-    """One engine's variant in one table. ``samples``: tokens a second of each round; ``facts``: what else is told."""
+    """One engine's variant in one table.
+
+    samples: tokens a second of each round. waits: mean seconds to the first token of each round. facts: what else is
+    told.
+    """
 
     engine: str
     variant: str
     samples: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)
     failed: str | None = None
 
@@ -90,6 +95,10 @@ class Bench:
         def run(row: Row) -> None:
             answers[row.name] = self._serve(benchmark, model, row, asks)
             row.samples.append(benchmark.speed(asks, answers[row.name]))
+            waits = [
+                answer.times[0] - ask.arrival for ask, answer in zip(asks, answers[row.name], strict=True)
+            ]
+            row.waits.append(statistics.mean(waits))
 
         for row in rows:
             self._attempt(row, partial(prepare, row))
@@ -151,8 +160,7 @@ class Bench:
         row.facts["read_bytes"] = read_bytes(model, row, asks)
         if BASELINE in answers:
             row.facts["same_tokens"] = agreement(mine, answers[BASELINE])
-        waits = [answer.times[0] - ask.arrival for ask, answer in zip(asks, mine, strict=True)]
-        row.facts["first_token"] = statistics.mean(waits)
+        row.facts["first_token"] = statistics.median(row.waits)
         if row.engine == "ours" and {"draft", "ngram"} & set(row.variant.split()):
             row.facts |= worker.call("speculated", key=key)
         if benchmark.quality:

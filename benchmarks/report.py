@@ -154,7 +154,7 @@ def _milliseconds(row: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def _first(row: dict[str, Any], found: dict[str, Any]) -> str:
-    return f"{row['first_token']:.2f}"
+    return f"{1000 * row['first_token']:.0f}"
 
 
 def _megabytes(row: dict[str, Any], found: dict[str, Any]) -> str:
@@ -170,15 +170,26 @@ def _quality(row: dict[str, Any], found: dict[str, Any]) -> str:
     return f"{row['nats'] / 0.6931471805599453 / row['text_bytes']:.4f}"
 
 
+def _gain(row: dict[str, Any], found: dict[str, Any]) -> str:
+    """The speed-up over the same engine and format without drafts."""
+    words = [word for word in row["variant"].split() if word not in ("draft", "ngram") and not word.isdigit()]
+    alone = [
+        other
+        for other in found["rows"]
+        if (other["engine"], other["variant"]) == (row["engine"], " ".join(words))
+    ]
+    return f"{row['tokens_per_s'] / alone[0]['tokens_per_s']:.2f}" if alone and alone[0] is not row else ""
+
+
 SAME = ("same tokens", _percent("same_tokens"))
 COLUMNS: dict[str, tuple] = {
     "decode": (("ms a token", _milliseconds), ("of memory bandwidth", _memory), SAME),
-    "prefill": (("ms to first token", lambda row, found: f"{1000 * row['first_token']:.0f}"),),
+    "prefill": (("ms to first token", _first),),
     "batch8": (SAME,),
     "batch32": (SAME,),
-    "mixed": (("mean s to first token", _first), SAME),
+    "mixed": (("mean ms to first token", _first), SAME),
     "quantized": (("bits a weight", _bits), ("MB", _megabytes), ("bits a byte", _quality)),
-    "speculative": (("drafts accepted", _percent("accepted", "drafted")), SAME),
+    "speculative": (("× without drafts", _gain), ("drafts accepted", _percent("accepted", "drafted")), SAME),
 }
 
 

@@ -39,16 +39,17 @@ MIXED = (
 )
 SPECULATIVE = (
     *_rows("transformers", "f32", "f32 draft", "f32 ngram 8"),
-    *_rows("ours", "f32", "f32 draft", "f32 ngram 8", "bf16", "bf16 draft", "bf16 ngram 8"),
-    *_rows("ours", "bf16 compiled", "bf16 compiled draft", "bf16 compiled ngram 8"),
+    *(
+        row
+        for kind in ("f32", "bf16", "int8", "int4", "bf16 compiled", "int8 compiled")
+        for row in _rows("ours", kind, f"{kind} draft", f"{kind} ngram 8")
+    ),
 )
-
-
 QUANTIZED = (
     *_rows("transformers", "f32"),
     *_rows("llama.cpp", "f16", "q8_0", "q4_0"),
     *_rows("ours", "f32", "bf16", "int8", "int4", "int4 calibrated", "int4 g32", "int4 g32 calibrated"),
-    *_rows("ours", "nf4", "nf4 double", "q8_0", "q4_0"),
+    *_rows("ours", "nf4", "nf4 double", "q8_0", "q4_0", "int8 compiled", "int4 compiled"),
 )
 
 
@@ -94,7 +95,8 @@ def batch_asks(size: int) -> Callable[[Model, bool], list[Ask]]:
 def mixed_asks(model: Model, quick: bool) -> list[Ask]:
     """Poisson arrivals in a burst that keeps every engine busy; lengths are log-uniform, as in real traffic."""
     dice = random.Random("mixed")
-    count, window = (4, 0.01) if quick else (24, 0.2 if model.name == "pico" else 2.0)
+    # Short enough that even the fastest row is still busy when the last one comes.
+    count, window = (4, 0.01) if quick else (24, 0.05 if model.name == "pico" else 0.8)
     asks, moment = [], 0.0
     for seed in range(count):
         prompt, new = round(8 * 16 ** dice.random()), round(4 * 16 ** dice.random())  # 8 to 128, 4 to 64
@@ -104,7 +106,7 @@ def mixed_asks(model: Model, quick: bool) -> list[Ask]:
 
 
 def speculative_asks(model: Model, quick: bool) -> list[Ask]:
-    """One after the other: each arrives when all before it are long done, or at once if they are not."""
+    """All are there from the beginning; since one runs at a time, they run one after the other."""
     return [Ask(0.0, model.ids(128, seed), 8 if quick else 96) for seed in range(1 if quick else 4)]
 
 

@@ -1,7 +1,8 @@
 """The engine: from token ids to token ids, one module per idea of the course.
 
-Read in this order: config, model, kv_cache, tokenizer, checkpoint, sampling, prompts, generate, costs, blocks,
-paged_cache, scheduler, batching, simulator, llm, quantize, perplexity.
+Read in this order: errors, config, prompts, kv_cache, model, checkpoint, tokenizer, sampling, generate, costs, blocks,
+paged_cache, scheduler, batching, simulator, acceptance, speculative, quantize, perplexity, llm; then compiled and cuda,
+which are optional and not needed to understand the course.
 """
 
 from . import costs
@@ -22,32 +23,8 @@ from .scheduler import Request, Scheduler
 from .tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
-    "LLM",
-    "BlockPool",
-    "ContinuousBatcher",
-    "DenseCache",
-    "EngineError",
-    "ModelConfig",
-    "NoCache",
-    "PagedCache",
-    "Perplexity",
-    "Request",
-    "RequestOutput",
-    "RopeScaling",
-    "SamplingParams",
-    "Scheduler",
-    "Span",
-    "StaticBatcher",
-    "Tokenizer",
-    "Transformer",
-    "costs",
-    "generate",
-    "load_config",
-    "load_model",
-    "load_tokenizer",
-    "perplexity",
-    "quantize_model",
-    "resolve",
-    "save_model",
-    "shipped_models",
-]
+    "LLM", "BlockPool", "ContinuousBatcher", "DenseCache", "EngineError", "ModelConfig", "NoCache",
+    "PagedCache", "Perplexity", "Request", "RequestOutput", "RopeScaling", "SamplingParams", "Scheduler",
+    "Span", "StaticBatcher", "Tokenizer", "Transformer", "costs", "generate", "load_config", "load_model",
+    "load_tokenizer", "perplexity", "quantize_model", "resolve", "save_model", "shipped_models",
+]  # fmt: skip

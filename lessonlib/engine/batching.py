@@ -7,7 +7,7 @@ for all the requests in it, and returns those that got a token.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,26 +21,10 @@ from .prompts import check_prompt
 from .sampling import Choice, choose
 from .scheduler import Request, Scheduler, Slot
 
+if TYPE_CHECKING:
+    from .speculative import Speculator
+
 OnToken = Callable[[Request], str | None]
-
-
-class Speculator(Protocol):
-    """Who guesses ahead (``speculative.py``): from slots with room for drafts to drafts, and from logits to tokens."""
-
-    lookahead: int  # drafts a new request begins with
-
-    def propose(self, slots: Sequence[Slot]) -> list[list[int]]:
-        """Drafts for each slot: ``slot.drafts`` tokens or fewer."""
-        ...
-
-    def verify(
-        self, request: Request, drafts: Sequence[int], logits: Tensor, likeliest: Sequence[int]
-    ) -> list[Choice]:
-        """The tokens that stand: accepted drafts, then one of the target's own.
-
-        From the target's logits (len(drafts) + 1, vocab), and the likeliest token of each row.
-        """
-        ...
 
 
 class ContinuousBatcher:
@@ -112,7 +96,8 @@ class ContinuousBatcher:
                 first = last
                 if stood:
                     served.append(slot.request)
-            # All that stood but the last are drafts, whose keys and values are right; behind them, rewind.
+            # All that stood but the last are drafts, whose keys and values are right. The rejected ones do not count
+            # as computed: what comes next overwrites them.
             self.scheduler.complete(slot, rejected=len(guess) - max(0, stood - 1))
             if slot.request.finish_reason is not None:
                 self.scheduler.retire(slot.request)

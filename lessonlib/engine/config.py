@@ -11,23 +11,17 @@ from typing import Any
 
 from .errors import BadParameter, BrokenCheckpoint
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
+FAMILIES = tuple(ARCHITECTURES)
 SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "max_position_embeddings",
-)
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "max_position_embeddings",
+)  # fmt: skip
 
 
 def is_whole(value: Any, least: float = -math.inf) -> bool:
@@ -262,10 +256,7 @@ def _window_from_hf(hf: Mapping[str, Any], family: str) -> dict[str, Any]:
         window = None
     if window is None or family == "mistral":
         return {"sliding_window": window}
-    layers, types, first = (
-        range(hf["num_hidden_layers"]),
-        hf.get("layer_types"),
-        hf.get("max_window_layers", 28),
-    )
+    layers, types = range(hf["num_hidden_layers"]), hf.get("layer_types")
+    first = hf.get("max_window_layers", 28)
     windowed = tuple(i for i in layers if (types[i] == "sliding_attention" if types else i >= first))
     return {"sliding_window": window, "window_layers": None if len(windowed) == len(layers) else windowed}

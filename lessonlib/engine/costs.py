@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .errors import BadParameter
 from .model import Attention, Transformer
 
 
@@ -67,7 +68,11 @@ def count(model: Transformer) -> Iterator[Work]:
     >>> with count(model) as work:
     ...     generate(model, prompt, max_tokens=10)
     >>> work.forward_calls, work.tokens, work.flops
+
+    Raises BadParameter for a compiled model, or one on a GPU's own path: they do not run the layers that are counted.
     """
+    if not isinstance(model, Transformer) or type(model).forward is not Transformer.forward:
+        raise BadParameter("Only the plain model's work can be counted; load it with load_model, for a CPU.")
     work, step = Work(), Step()
     config = model.config
 
@@ -113,6 +118,15 @@ def stored_bytes(module: nn.Module) -> int:
     """Bytes of a module's own weights and buffers as they are stored."""
     tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def stored_weight_bytes(model: nn.Module) -> int:
+    """Bytes that one pass reads of its linear layers, as they are stored: scales included, tied ones once."""
+    layers = [module for module in model.modules() if hasattr(module, "in_features")]
+    tensors = [
+        t for layer in layers for t in (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
+    ]
+    return sum({t.data_ptr(): t.nbytes for t in tensors}.values())
 
 
 def _visible_pairs(positions: Tensor, window: int | None) -> int:

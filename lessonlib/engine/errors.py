@@ -12,7 +12,7 @@ class EmptyPrompt(EngineError):
 
 
 class PromptTooLong(EngineError):
-    """Prompt (or prompt + requested tokens) does not fit in the model's context."""
+    """A prompt that leaves no room for an answer in the model's context."""
 
 
 class TokenOutOfRange(EngineError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar, overload
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -106,23 +106,13 @@ def pad(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Te
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
 
 
-@overload
 def generate(
     model: Transformer,
-    prompt_ids: Sequence[int],
+    prompt_ids: Sequence[int] | Sequence[Sequence[int]] | Tensor,
     max_tokens: int = 100,
     use_cache: bool = True,
     params: SamplingParams | None = None,
-) -> list[int]: ...
-@overload
-def generate(
-    model: Transformer,
-    prompt_ids: Sequence[Sequence[int]] | Tensor,
-    max_tokens: int = 100,
-    use_cache: bool = True,
-    params: SamplingParams | None = None,
-) -> list[list[int]]: ...
-def generate(model, prompt_ids, max_tokens=100, use_cache=True, params=None):
+) -> list[Any]:
     """Continue a prompt, or a batch of prompts of any lengths; greedy unless ``params`` says otherwise.
 
     prompt_ids: one sequence of ids, several, or an integer tensor or array, (length,) or (batch, length).

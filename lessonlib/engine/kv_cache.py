@@ -1,9 +1,10 @@
 """Where keys and values live between steps, and what a query is allowed to see.
 
 A layer calls ``cache.attend(layer, q, k, v)`` and knows no more than that. One rule decides visibility in
-every cache: a token's *slot* is its *position*, and a query at position p sees the slots 0 … p. Whatever
-lies beyond (padding, a finished row's leftovers, tokens taken back by ``rewind``) is never seen, so rows of
-different lengths share one batch without any left padding.
+every cache: a query at position p sees the positions 0 … p. In a DenseCache a token's place in memory, its *slot*,
+is its position; a PagedCache finds the slot through a block table. Whatever lies beyond (padding, a finished row's
+leftovers, tokens taken back by ``rewind``) is never seen, so rows of different lengths share one batch without any
+left padding.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def visible(positions: Tensor, slots: int, window: int | None) -> Tensor:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Zeros, not empty: a masked slot is multiplied by 0, and 0 × NaN is NaN."""
+    """Zeros rather than uninitialised memory: a masked slot is multiplied by 0, and 0 × NaN is NaN."""
     if torch.device(device).type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     # NumPy's zeros become memory only where something is written: a large pool costs what is used of it.
@@ -66,7 +67,7 @@ class KVStore:
     """The memory under a cache: one vector of ``head_dim`` numbers for a key and one for a value in every place.
 
     ``keys`` and ``values`` are (*places, head_dim) in ``dtype``; quantized ("int8" | "int4"), they hold codes, with the
-    scales beside them.
+    scales beside them. ``nbytes`` counts all of it.
     """
 
     def __init__(
@@ -88,19 +89,8 @@ class KVStore:
             self.parts = [
                 [_zeros((*places, *part.shape[1:]), part.dtype, device) for part in sample] for _ in range(2)
             ]
-
-    @property
-    def keys(self) -> Tensor:
-        return self.parts[0][0]
-
-    @property
-    def values(self) -> Tensor:
-        return self.parts[1][0]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of keys and values together, scales included."""
-        return sum(part.numel() * part.element_size() for parts in self.parts for part in parts)
+        self.keys, self.values = (parts[0] for parts in self.parts)
+        self.nbytes = sum(part.nbytes for part in chain.from_iterable(self.parts))
 
     def write(self, index: tuple[Any, ...], k: Tensor, v: Tensor) -> None:
         """Store k and v at ``index``, which points into the places."""
@@ -186,20 +176,8 @@ class DenseCache:
             raise BadParameter(f"A cache for a batch of {batch} rows makes no sense; choose 1 or more.")
         places = (config.num_hidden_layers, batch, config.num_key_value_heads, self.max_length)
         self.store = KVStore(places, config.head_dim, dtype, device, quantization)
+        self.keys, self.values, self.nbytes = self.store.keys, self.store.values, self.store.nbytes
         self.lengths = [0] * batch
-
-    @property
-    def keys(self) -> Tensor:
-        return self.store.keys
-
-    @property
-    def values(self) -> Tensor:
-        return self.store.values
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes reserved for keys and values together, scales included."""
-        return self.store.nbytes
 
     def begin(self, batch: int, new: int, lengths: Sequence[int] | None, device: torch.device) -> Tensor:
         if batch != self.batch:
@@ -217,6 +195,7 @@ class DenseCache:
         positions = start + torch.arange(new, device=device)
         # Padding may point past the end: let it fall on the last slot, where only a later token could see it.
         self.positions = positions.clamp_(max=self.max_length - 1)
+        # Every row holds equally many tokens: one slice writes them all.
         self._together = min(self.lengths) == max(self.lengths) and self.lengths[0] + new <= self.max_length
         self._slots = min(max(self.lengths) + new, self.max_length)
         self.slots_written = batch * new if self._together else sum(self._new)

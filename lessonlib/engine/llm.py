@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,17 +12,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from .batching import ContinuousBatcher, Speculator
+from .acceptance import Costs
+from .batching import ContinuousBatcher
 from .blocks import BlockPool
 from .checkpoint import load_model
 from .config import is_whole
 from .errors import BadParameter
-from .generate import run
 from .paged_cache import PagedCache
 from .prompts import as_ids, as_prompts, check_prompt
 from .sampling import SamplingParams
 from .scheduler import Request, Scheduler
+from .speculative import DraftModelSpeculator, NgramSpeculator, Speculator
 from .tokenizer import Detokenizer, Message, Tokenizer, load_tokenizer
 
 # For keys and values, unless num_kv_blocks says otherwise. On a CPU, only what they fill is really taken.
@@ -112,8 +115,8 @@ class LLM:
     block_size, num_kv_blocks: tokens of a KV block, and how many blocks there are (default: for 1 GiB, but at least one
     full context and no more than can be used). kv_cache_dtype: None (as dtype), "int8" or "int4".
     enable_prefix_caching: reuse the keys and values of prompts that begin alike.
-    compiled: run through C++ made on this machine, where it has a compiler. use_cache=False re-runs everything at
-    every step. seed: makes requests without a seed of their own repeatable.
+    compiled: run through C++ made on this machine, where it has a compiler. seed: makes requests without a seed of
+    their own repeatable.
     """
 
     def __init__(
@@ -134,12 +137,13 @@ class LLM:
         compiled: bool = False,
         device: str = "cpu",
         seed: int = 0,
-        use_cache: bool = True,
     ):
+        if not is_whole(seed):
+            raise BadParameter(f"seed={seed!r} has no meaning; it must be a whole number.")
         self.model = _load(model, dtype, device, quantization, compiled, max_num_seqs)
         config = self.model.config
         self.tokenizer: Tokenizer = load_tokenizer(model, config.vocab_size)
-        self.seed, self.max_num_seqs, self.use_cache = seed, max_num_seqs, use_cache
+        self.seed, self.max_num_seqs = int(seed), max_num_seqs
         self._served = 0
         pool = BlockPool(1, block_size)  # refuses a block size that has no meaning
         cache = PagedCache(config, 1, block_size, self.model.dtype, device, kv_cache_dtype)
@@ -178,12 +182,9 @@ class LLM:
             for ids, p, first in zip(encoded, wanted, priorities, strict=True)
         ]
         start = time.perf_counter()
-        bar = _progress(len(groups)) if use_tqdm else None
-        for _ in self._serve([request for group in groups for request in group]):
-            if bar:
+        with tqdm(total=len(groups), desc="Generating", unit="prompt", disable=not use_tqdm) as bar:
+            for _ in self._serve([request for group in groups for request in group]):
                 bar.update(sum(all(r.finish_reason for r in group) for group in groups) - bar.n)
-        if bar:
-            bar.close()
         return [
             _output(text if isinstance(text, str) else None, group, start)
             for text, group in zip(texts, groups, strict=True)
@@ -201,7 +202,7 @@ class LLM:
 
     def _pieces(self, request: TextRequest) -> Iterator[str]:
         sent = 0
-        # Once more at the end: the last steps may have been run by another call.
+        # Once more after the last step: another call may have run this request to its end.
         for _ in chain(self._serve([request]), (None,)):
             text = request.settled
             if len(text) > sent:
@@ -257,13 +258,6 @@ class LLM:
 
     def _serve(self, requests: Sequence[TextRequest]) -> Iterator[None]:
         """Run requests to their ends, one step at a time; left early, by an error or by Ctrl-C, they hold nothing."""
-        if not self.use_cache:
-            for first in range(0, len(requests), self.max_num_seqs):
-                for _ in run(
-                    self.model, requests[first : first + self.max_num_seqs], False, TextRequest.follow
-                ):
-                    yield
-            return
         try:
             for request in requests:
                 self.batcher.add(request)
@@ -283,13 +277,11 @@ class LLM:
     ) -> Speculator | None:
         if model is None:
             return None
-        from .acceptance import Costs
-        from .speculative import DraftModelSpeculator, NgramSpeculator
 
         if model == "ngram":
-            return NgramSpeculator(lookahead, Costs())
+            return NgramSpeculator(lookahead, Costs.of(self.model))
         draft = _load(model, dtype, self.model.device, None, compiled, self.max_num_seqs)
-        costs = Costs.by_weights(draft, self.model)
+        costs = Costs.of(self.model, draft)
         return DraftModelSpeculator(draft, self.model, pool.num_blocks, pool.block_size, lookahead, costs)
 
 
@@ -324,12 +316,6 @@ def _each(given: Any, count: int, name: str) -> list[Any]:
     return each
 
 
-def _progress(total: int):
-    from tqdm.auto import tqdm
-
-    return tqdm(total=total, desc="Generating", unit="prompt")
-
-
 def _output(prompt: str | None, group: Sequence[TextRequest], start: float) -> RequestOutput:
     outputs = []
     for index, request in enumerate(group):
@@ -343,7 +329,7 @@ def _output(prompt: str | None, group: Sequence[TextRequest], start: float) -> R
             CompletionOutput(index, request.text, request.output, request.finish_reason, tops or None)
         )
     times = [request.times for request in group]
-    first = min(t[0] for t in times)
+    first = min((t[0] for t in times if t), default=math.nan)  # none: all were aborted before
     gaps = [(t[-1] - t[0]) / (len(t) - 1) for t in times if len(t) > 1]
     metrics = RequestMetrics(
         first - start,

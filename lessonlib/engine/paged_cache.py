@@ -24,11 +24,11 @@ class Span(NamedTuple):
 
     table: Sequence[int]
     start: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody misses
+    count: int  # type: ignore[assignment]  # shadows tuple.count, unused here
 
 
 class _Group(NamedTuple):
-    """Spans with equally many new tokens: a rectangle, and so one attention call.
+    """Spans with equally many new tokens: a rectangle, which is what SDPA needs, and so one attention call.
 
     rows: place of each new token among the flat ones, (spans, new). slots: of every visible position, (spans, longest);
     None: the new tokens see only each other. mask: (spans, 1, new, longest); None: everything, or the causal triangle.
@@ -62,20 +62,8 @@ class PagedCache:
         self.config, self.num_blocks, self.block_size = config, num_blocks, block_size
         places = (config.num_hidden_layers, num_blocks * block_size, config.num_key_value_heads)
         self.store = KVStore(places, config.head_dim, dtype, device, quantization)
+        self.keys, self.values, self.nbytes = self.store.keys, self.store.values, self.store.nbytes
         self.spans: Sequence[Span] = ()
-
-    @property
-    def keys(self) -> Tensor:
-        return self.store.keys
-
-    @property
-    def values(self) -> Tensor:
-        return self.store.values
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes reserved for keys and values together, scales included."""
-        return self.store.nbytes
 
     def plan(self, spans: Sequence[Span]) -> None:
         """Say which tokens the next pass holds, in order."""
@@ -174,7 +162,8 @@ def _attention(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, cau
         q, keys, values = q.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
         y = F.scaled_dot_product_attention(q, keys, values, mask, is_causal=causal, enable_gqa=True)
         return y.transpose(1, 2)
-    # The queries that share a KV head stand side by side, as if they were several tokens: no key is repeated.
+    # The queries that share a KV head stand side by side, as if they were several tokens; SDPA would otherwise copy
+    # each key once for each of them.
     q = q.view(spans, keys.shape[2], -1, head_dim)
     y = F.scaled_dot_product_attention(q, keys.transpose(1, 2), values.transpose(1, 2), mask)
     return y.reshape(spans, 1, heads, head_dim)

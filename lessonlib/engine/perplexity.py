@@ -41,7 +41,7 @@ class Perplexity:
 
     @property
     def bits_per_byte(self) -> float:
-        """The one that models with different tokenizers can be compared by; 8 is no idea at all."""
+        """The one by which models with different tokenizers can be compared; 8 means no information."""
         if not self.size:
             raise BadParameter("Token ids have no size in bytes; give perplexity the text and its tokenizer.")
         return self.nats / math.log(2) / self.size

@@ -28,9 +28,9 @@ class SamplingParams:
     min_p: keep tokens at least this fraction as likely as the likeliest. max_tokens: new tokens at most.
     stop: texts that end the output (not part of it). seed: same seed, same tokens, whatever else is in the batch.
     n: how many outputs for this prompt. logprobs: report this many top log-probabilities (of the raw logits).
-    repetition_penalty (CTRL): divides positive logits of seen tokens; presence and frequency penalty (OpenAI):
-    subtract once, or once for each occurrence, for tokens of the *output*. logit_bias: added to the logits of these
-    token ids, after the penalties.
+    repetition_penalty (CTRL): divides positive logits of seen tokens, multiplies negative ones; presence and frequency
+    penalty (OpenAI): subtract once, or once for each occurrence, for tokens of the *output*. logit_bias: added to the
+    logits of these token ids, after the penalties.
     """
 
     temperature: float = 1.0
@@ -104,7 +104,12 @@ class SamplingParams:
 
 
 def _real(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
-    return isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high
+    return (
+        isinstance(value, Real)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and low <= float(value) <= high
+    )
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

@@ -27,8 +27,9 @@ class Request(Row):
 
     priority: lower runs earlier (as in vLLM). salt: requests share prefixes only with the same one. leader: the request
     whose prompt this one repeats (``n`` > 1): it is computed once. lookahead: drafted tokens wanted next time.
-    draft_computed: like ``computed``, in the cache of the draft model. cached, drafted, accepted (tokens) and
-    preemptions are counted for its metrics.
+    table: its blocks. names: hashes of its full blocks so far. computed: known tokens whose keys and values are in the
+    cache; draft_computed: the same in the draft model's. rank: (priority × patience + step at which it came, number of
+    its arrival), the smaller first. cached, drafted, accepted (tokens) and preemptions are counted for its metrics.
     """
 
     priority: int = 0
@@ -43,7 +44,7 @@ class Request(Row):
     drafted: int = 0
     accepted: int = 0
     preemptions: int = 0
-    names: list[bytes] = field(default_factory=list)  # of its full blocks so far
+    names: list[bytes] = field(default_factory=list)
 
     @property
     def known(self) -> int:
@@ -255,7 +256,7 @@ class Scheduler:
             request.names = chain(request.ids, pool.block_size, request.salt, request.names)
             # The last known token must run in any case: it is what the next one comes from.
             shared = pool.find(request.names[: (known - 1) // pool.block_size])
-        # Everyone who runs may soon need one block more: leave it, or they would push this one out again.
+        # One block is left for everyone who runs: they may need it at the next step, and would push this one out again.
         if pool.blocks_for(known) - len(shared) + len(self.running) > pool.available(shared):
             return False
         request.table = pool.share(shared)

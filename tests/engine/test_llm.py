@@ -11,7 +11,8 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lessonlib.engine import LLM, SamplingParams, generate, load_model
+from lessonlib.engine import LLM, BlockPool, PagedCache, SamplingParams, Scheduler, generate, load_model
+from lessonlib.engine.batching import ContinuousBatcher
 from lessonlib.engine.errors import (
     BadParameter,
     EmptyPrompt,
@@ -35,17 +36,20 @@ class Script:
     def __init__(self, llm: LLM, tokens: list[int], prompt_length: int):
         self.config, self.tokens, self.prompt_length = llm.model.config, tokens, prompt_length
 
-    def __call__(self, ids, cache=None, lengths=None, last_only=False) -> Output:
-        logits = torch.zeros(len(lengths), 1, self.config.vocab_size)
-        for row, length in enumerate(lengths):
-            logits[row, 0, self.tokens[(length - self.prompt_length) % len(self.tokens)]] = 50
+    def __call__(self, ids, cache, at) -> Output:
+        positions = [p for _, start, count in cache.spans for p in range(start, start + count)]
+        logits = torch.zeros(1, len(at), self.config.vocab_size)
+        for i, place in enumerate(at.tolist()):
+            logits[0, i, self.tokens[(positions[place] + 1 - self.prompt_length) % len(self.tokens)]] = 50
         return Output(logits)
 
 
 def scripted(llm: LLM, tokens: list[int]) -> LLM:
     """An LLM that will say exactly these tokens after a prompt of one token."""
     actor = copy.copy(llm)
-    actor.model, actor.use_cache = Script(llm, tokens, 1), False  # type: ignore[assignment]
+    actor.model = Script(llm, tokens, 1)  # type: ignore[assignment]
+    pool = BlockPool(128, enable_prefix_caching=False)
+    actor.batcher = ContinuousBatcher(actor.model, PagedCache(llm.model.config, 128), Scheduler(pool))
     return actor
 
 
@@ -241,7 +245,7 @@ def test_a_seed_means_the_same_whatever_else_is_in_the_batch(draft):
     first = draft.generate(["import ", "x = ", "def f("], [mine, other, other])[0]
     last = draft.generate(["def f(", "x = ", "import "], [other, other, mine])[2]
     assert first.outputs[0].token_ids == last.outputs[0].token_ids == alone
-    few = LLM("pico-draft", max_num_seqs=2, use_cache=False, seed=99)
+    few = LLM("pico-draft", max_num_seqs=2, seed=99)
     assert few.generate(["x = ", "y", "import "], [other, other, mine])[2].outputs[0].token_ids == alone
 
 
@@ -334,9 +338,6 @@ def test_metrics_count_what_was_done(draft):
     output = draft.generate([[5, 6, 7]], SamplingParams(temperature=0, max_tokens=5, ignore_eos=True, n=2))[0]
     # The last token is never run, and the second answer shares all of the prompt that it can.
     assert (output.metrics.tokens_computed, output.metrics.tokens_cached) == (2 * (3 + 5 - 1) - 2, 2)
-    uncached = LLM("pico-draft", use_cache=False)
-    output = uncached.generate([[5, 6, 7]], SamplingParams(temperature=0, max_tokens=5, ignore_eos=True))[0]
-    assert output.metrics.tokens_computed == 3 + 4 + 5 + 6 + 7
     assert output.metrics.time_to_first_token > 0
     assert output.metrics.time_per_output_token > 0
     one = draft.generate([[5]], SamplingParams(max_tokens=1))[0]

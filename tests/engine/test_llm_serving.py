@@ -52,7 +52,6 @@ def tokens(outputs) -> list[list[int]]:
         {"max_num_seqs": 1},
         {"max_num_seqs": 32, "num_kv_blocks": None},
         {"scheduling_policy": "priority", "num_kv_blocks": 6},
-        {"use_cache": False},
     ],
     ids=str,
 )

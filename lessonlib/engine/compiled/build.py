@@ -52,7 +52,8 @@ def library() -> ctypes.CDLL:
         try:
             return _load(_build(compiler, tuning))
         except (OSError, subprocess.SubprocessError) as error:
-            problem = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
+            said = str(getattr(error, "stderr", None) or error).strip() or type(error).__name__
+            problem = said.splitlines()[0]
     raise NoCompiler(
         f"{compiler} could not compile the kernels ({problem}); try another one with CXX=…, or leave compiled=False."
     )

@@ -35,7 +35,7 @@ class CompiledTransformer(Transformer):
 
     def __init__(self, model: Transformer):
         nn.Module.__init__(self)
-        self.config, self._turns = model.config, None
+        self.config, self.quantization, self._turns = model.config, model.quantization, None
         for name, child in model.named_children():
             self.add_module(name, child)
         self._library = library()

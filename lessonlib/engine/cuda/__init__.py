@@ -1,7 +1,7 @@
 """The engine's way to run on an NVIDIA GPU: Triton kernels and CUDA graphs around the same model.
 
 Optional: nothing of it is imported, and the plain model runs, where there is no GPU or no Triton (which comes with
-PyTorch for CUDA). Read in this order: plan, attention, matmul, linear, transformer.
+PyTorch for CUDA). Read in this order: plan, matmul, linear, attention, transformer.
 """
 
 from __future__ import annotations

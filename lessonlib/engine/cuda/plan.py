@@ -63,7 +63,7 @@ def cut(spans: Spans, size: int) -> Ints:
 
 
 def _numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """For counts 2, 3: whose turn, 0 0 1 1 1, and the how manieth, 0 1 0 1 2."""
+    """For counts 2, 3: which row, 0 0 1 1 1, and which one of its row, 0 1 0 1 2."""
     which = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     firsts = np.cumsum(counts, dtype=np.int32) - counts
     return which, np.arange(len(which), dtype=np.int32) - firsts[which]

@@ -89,6 +89,10 @@ class CudaTransformer(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.model.dtype
 
+    @property
+    def quantization(self) -> str | None:
+        return self.model.quantization
+
     @torch.inference_mode()
     def forward(
         self,

@@ -19,8 +19,8 @@ from .int8 import Int8Linear
 from .linear import QuantizedEmbedding, QuantizedLinear
 from .nf4 import NF4Linear
 
-# Format of the layers, and of the embedding and the output layer: the few bits that these two could still save
-# would cost every prediction (they are the model's only way in and out).
+# Format of the layers, and of the embedding and output layer. These two stay in 8 bits: they are small in a large
+# model, and every prediction passes through them.
 SCHEMES: dict[str, tuple[type[QuantizedLinear], type[QuantizedLinear]]] = {
     "int8": (Int8Linear, Int8Linear),
     "int4": (Int4Linear, Int8Linear),
@@ -37,7 +37,8 @@ def quantize_model(
 
     scheme: "int8"; "int4" (options group_size = 64, or 32 or 128, symmetric = False); "nf4" (double = False); GGUF's
     "q8_0" and "q4_0"; or a cast of everything: "float32", "bfloat16", "float16". A tied embedding and output layer
-    stay one matrix. Norms, biases and everything computed keep the model's dtype.
+    stay one matrix. Norms, biases and outputs keep the model's dtype; products may run in bfloat16 (always in the fused
+    kernels of a CPU, elsewhere where the hardware multiplies it), so the last bits depend on the machine.
     calibration: token ids (rows, length) of typical text; "int4" then chooses its codes by GPTQ instead of rounding.
 
     Raises BadParameter.

@@ -144,5 +144,6 @@ class Int4Linear(QuantizedLinear):
         """What the kernel wants: (groups, out, 2), with zeros of 0 where none are stored."""
         if not self.symmetric:
             return self.affine
+        # The kernel wants pairs: sixteen zero bits behind a scale's are a zero of 0.0, without a copy loop.
         widened = self.affine.view(torch.uint16).to(torch.int32)  # 32 bits: the scale's, and sixteen zeros
         return widened.view(torch.bfloat16).view(*self.affine.shape[:2], 2)

@@ -2,7 +2,7 @@
 
 A format says how weights become codes (``from_weight``) and back (``rows``), and may bring a fused kernel that
 reads codes while it multiplies. This module decides which of the two ways a product takes. With few rows (decode)
-the weights' way through memory is the cost, and the fused kernel moves fewest bytes. With many rows (prefill)
+reading the weights is the cost, and the fused kernel reads fewest bytes. With many rows (prefill)
 arithmetic is the cost: the weights are unpacked once and multiplied by the dense kernel.
 
 The fused kernels here are PyTorch's for CPUs; on CUDA, ``engine/cuda`` puts a layer with its own in their place.
@@ -71,7 +71,10 @@ class QuantizedLinear(nn.Module):
         return cls.from_weight(linear.weight, linear.bias, **options)
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        """Rows start … stop of W in ``dtype``; may lie in the workspace, so use it before asking again."""
+        """Rows start … stop of W in ``dtype``, start a multiple of STEP. (INT8: the codes, without their scales.)
+
+        They may lie in the workspace: use them before asking again.
+        """
         raise NotImplementedError
 
     def fused(self, x: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """NF4: sixteen levels placed where normally distributed weights are, times the largest weight of each block.
 
-4-bit NormalFloat is a codebook, no integer format: a code is a place in ``LEVELS``, not a number to compute with.
+4-bit NormalFloat is a codebook, not an integer format: a code is a place in ``LEVELS``, not a number to compute with.
 Blocks of 64 with a float32 each: 4.5 bits a weight. Double quantization keeps the blocks' maxima in 8 bits: 4.13.
 Source: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314 §3); codes, maxima and values equal those of bitsandbytes on a
 CPU to the last bit.

@@ -186,7 +186,6 @@ def test_pico_says_the_same_words():
             (True, {"max_num_batched_tokens": 7, "num_kv_blocks": 128, "block_size": 8}),
             (True, {"speculative_model": "pico-draft"}),
             (True, {"speculative_model": "ngram"}),
-            (True, {"use_cache": False}),
         )
     ]
     assert all(words == said[0] for words in said)
