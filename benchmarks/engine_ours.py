@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lessonlib.engine import LLM, SamplingParams, costs
+from lessonlib.engine import LLM, DenseCache, SamplingParams, costs
 from lessonlib.engine.batching import StaticBatcher
 from lessonlib.engine.quantize import quantize_model
 from lessonlib.engine.scheduler import Request
@@ -103,7 +103,9 @@ class Engine:
     @torch.inference_mode()
     def surprise(self, key: str, ids: Sequence[int]) -> float:
         """Nats that the tokens after the first cost."""
-        logits = self.batchers[key].model(torch.tensor([ids[:-1]])).logits[0]
+        model = self.batchers[key].model
+        cache = DenseCache(model.config, 1, len(ids), model.dtype)  # without one, a compiled model runs as a plain one
+        logits = model(torch.tensor([ids[:-1]]), cache).logits[0]
         return torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum").item()
 
     def bandwidth(self, megabytes: int = 512) -> dict[str, float]:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from lessonlib.engine import DenseCache, SamplingParams, Transformer, costs, generate
-from lessonlib.engine.errors import CacheFull
+from lessonlib.engine.errors import BadParameter, CacheFull
 
-from .conftest import QUIET, random_model, some_ids, tiny_config
+from .conftest import QUIET, random_model, refuses, some_ids, tiny_config
 
 ENDLESS = SamplingParams(temperature=0, ignore_eos=True)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "max_position_embeddings": 40}
@@ -164,6 +164,15 @@ def test_counts_nest_and_take_the_model_however_it_is_called(tiny):
     assert (outer.forward_calls, outer.tokens) == (2, 8)
     assert (inner.forward_calls, inner.tokens) == (1, 3)
     assert outer.steps[1] == inner.steps[0]
+
+
+def test_a_model_that_runs_other_code_than_its_layers_cannot_be_counted(tiny):
+    class Faster(Transformer):
+        def forward(self, *args, **named):
+            return super().forward(*args, **named)
+
+    with refuses(BadParameter, match="plain model"), costs.count(Faster(tiny.config)):
+        pass
 
 
 def test_a_pass_that_fails_is_not_counted(tiny):

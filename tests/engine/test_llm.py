@@ -249,6 +249,12 @@ def test_a_seed_means_the_same_whatever_else_is_in_the_batch(draft):
     assert few.generate(["x = ", "y", "import "], [other, other, mine])[2].outputs[0].token_ids == alone
 
 
+def test_a_seed_is_a_whole_number():
+    for wrong in (None, "x", 1.5, True):
+        with refuses(BadParameter, match="seed="):
+            LLM("pico-draft", seed=wrong)
+
+
 def test_without_seeds_the_engine_s_seed_makes_a_session_repeatable():
     def session(seed: int) -> list[list[int]]:
         llm = LLM("pico-draft", seed=seed)

@@ -253,7 +253,7 @@ def test_more_logprobs_than_tokens_means_all_of_them():
 @pytest.mark.parametrize(
     ("name", "bad"),
     [
-        ("temperature", [-0.1, math.nan, math.inf, "1", None]),
+        ("temperature", [-0.1, math.nan, math.inf, "1", None, True]),
         ("top_p", [0, 0.0, -1, 1.01, math.nan, None]),
         ("top_k", [-1, 2.5, None, math.nan]),
         ("min_p", [-0.1, 1.1, math.nan, None]),

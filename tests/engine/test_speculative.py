@@ -13,10 +13,11 @@ from torch import Tensor
 
 from lessonlib.engine.acceptance import Costs, Pace, accept, agree, expected_tokens, speedup
 from lessonlib.engine.errors import BadParameter
+from lessonlib.engine.quantize import quantize_model
 from lessonlib.engine.sampling import draw
 from lessonlib.engine.speculative import NgramIndex, NgramSpeculator
 
-from .conftest import QUIET, refuses
+from .conftest import QUIET, random_model, refuses, tiny_config
 
 # Three places and a bonus, six tokens. The draft is confident where the target is not, and the other way round.
 P = torch.tensor(
@@ -219,6 +220,17 @@ def test_a_better_draft_is_asked_for_more():
     assert Costs(0.15, 0.25).best_k(0.8, 8) < costs.best_k(
         0.8, 8
     )  # an int4 kernel that is slow with many rows
+
+
+def test_a_draft_costs_what_its_weights_take_to_be_read_as_they_are_stored():
+    target, draft = (random_model(tiny_config(num_hidden_layers=n)) for n in (6, 1))
+    plain = Costs.of(target, draft)
+    assert 0.1 < plain.draft < 0.4
+    for scheme, fewer in (("int8", 3.9), ("int4", 5)):
+        costs = Costs.of(quantize_model(random_model(tiny_config(num_hidden_layers=6)), scheme), draft)
+        assert costs.draft > fewer * plain.draft * 0.8 and costs.verify > plain.verify
+        assert costs.best_k(0.7, 8) < plain.best_k(0.7, 8)
+    assert Costs.of(target).draft == 0
 
 
 def test_a_pace_forgets():

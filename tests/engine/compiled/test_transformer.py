@@ -193,6 +193,12 @@ def test_pico_says_the_same_words():
     assert generate(compile_model(model), ids, 12) == generate(model, ids, 12)
 
 
+def test_it_knows_what_it_is():
+    for kind in ("float32", "int8"):
+        ours, plain = pair("llama", kind)
+        assert ours.quantization == plain.quantization == (None if kind == "float32" else kind)
+
+
 def test_a_model_on_another_device_is_refused(monkeypatch):
     model = random_model(tiny_config(num_hidden_layers=1))
     monkeypatch.setattr(Transformer, "device", torch.device("meta"))
