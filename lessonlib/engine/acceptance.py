@@ -90,7 +90,13 @@ class Costs(NamedTuple):
 
     def best_k(self, acceptance: float, limit: int) -> int:
         """The number of drafts, up to ``limit``, that makes decoding fastest; 0 when none pays."""
-        return max(range(limit + 1), key=lambda k: speedup(acceptance, k, self.draft, self.verify))
+        best, tokens = 1.0, 1.0  # without drafts
+        for k in range(1, limit + 1):  # the speed-up rises up to its one maximum, and then falls
+            tokens += acceptance**k
+            if (pace := tokens / (1 + k * (self.draft + self.verify))) <= best:
+                return k - 1
+            best = pace
+        return limit
 
 
 @dataclass

@@ -6,19 +6,20 @@ for all the requests in it, and returns those that got a token.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .config import is_whole
-from .errors import BadParameter
+from .config import check_whole
 from .generate import advance, run
 from .model import Transformer
 from .paged_cache import PagedCache, Span
 from .prompts import check_prompt
-from .sampling import Choice, choose
+from .sampling import Choice, choose, uniform
 from .scheduler import Request, Scheduler, Slot
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ OnToken = Callable[[Request], str | None]
 
 
 class ContinuousBatcher:
-    """One step: the scheduler says which tokens run, one forward pass runs them, each request takes its next token."""
+    """One step: the scheduler says which tokens run, one forward pass runs them, each request takes its next token.
+
+    Several Python threads may use it: one steps at a time, for the requests of all.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,13 @@ class ContinuousBatcher:
         speculator: Speculator | None = None,
     ):
         self.model, self.cache, self.scheduler, self.speculator = model, cache, scheduler, speculator
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
 
     @property
     def unfinished(self) -> int:
@@ -48,11 +59,13 @@ class ContinuousBatcher:
         check_prompt(self.model, request.prompt, request.params)
         if self.speculator is not None:
             request.lookahead = self.speculator.lookahead
-        self.scheduler.add(request)
+        with self._lock:
+            self.scheduler.add(request)
 
     def abort(self, request: Request) -> None:
         """End a request; its blocks are free when this returns."""
-        self.scheduler.abort(request)
+        with self._lock:
+            self.scheduler.abort(request)
 
     @torch.inference_mode()
     def step(self, on_token: OnToken | None = None) -> list[Request]:
@@ -61,11 +74,12 @@ class ContinuousBatcher:
         ``on_token`` sees a request after each new token and may end it by returning a reason. After an exception,
         Ctrl-C included, the requests can go on or be aborted: nothing is lost but the time to run their tokens again.
         """
-        try:
-            return self._step(on_token)
-        except BaseException:
-            self.scheduler.recover()
-            raise
+        with self._lock:
+            try:
+                return self._step(on_token)
+            except BaseException:
+                self.scheduler.recover()
+                raise
 
     def _step(self, on_token: OnToken | None) -> list[Request]:
         slots = self.scheduler.schedule()
@@ -89,8 +103,9 @@ class ContinuousBatcher:
             stood = 0
             if slot.reaches_end:
                 last = first + len(guess) + 1
-                choices = self._choose(slot.request, guess, logits[first:last], likeliest[first:last])
-                stood = self._append(slot.request, choices, on_token)
+                with _own_luck(slot.request):
+                    choices = self._choose(slot.request, guess, logits[first:last], likeliest[first:last])
+                    stood = self._append(slot.request, choices, on_token)
                 slot.request.drafted += len(guess)
                 slot.request.accepted += min(stood, len(choices) - 1)  # the last choice is the target's own
                 first = last
@@ -142,6 +157,26 @@ class ContinuousBatcher:
         return len(choices)
 
 
+@contextmanager
+def _own_luck(request: Request) -> Iterator[None]:
+    """If something goes wrong half way, the request's random numbers are those of the tokens that it did get.
+
+    With a seed, each token takes exactly one, whether it was drafted or not.
+    """
+    generator, had = request.generator, len(request.output)
+    if generator is None or request.params.seed is None or request.params.greedy:
+        yield
+        return
+    state = generator.get_state()
+    try:
+        yield
+    except BaseException:
+        generator.set_state(state)
+        for _ in request.output[had:]:
+            uniform(generator)
+        raise
+
+
 class StaticBatcher:
     """The batch as it came: up to ``batch_size`` requests start together, and the next ones wait for the slowest.
 
@@ -149,8 +184,7 @@ class StaticBatcher:
     """
 
     def __init__(self, model: Transformer, batch_size: int = 8):
-        if not is_whole(batch_size, least=1):
-            raise BadParameter(f"batch_size={batch_size!r} has no meaning; it must be 1 or more, and whole.")
+        check_whole(batch_size=batch_size)
         self.model, self.batch_size = model, batch_size
         self.waiting: list[Request] = []
         self.running: list[Request] = []

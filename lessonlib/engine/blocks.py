@@ -12,8 +12,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from .config import is_whole
-from .errors import BadParameter
+from .config import check_whole
 
 
 def chain(tokens: Sequence[int], block_size: int, salt: str = "", known: Sequence[bytes] = ()) -> list[bytes]:
@@ -21,11 +20,11 @@ def chain(tokens: Sequence[int], block_size: int, salt: str = "", known: Sequenc
 
     salt: what only one tenant has; with another salt nothing is shared, so nobody can find out by timing what others
     asked. known: names of the first blocks, worked out before. A cryptographic hash, since a forged collision would
-    serve one user's prompt to another.
+    serve one user's prompt to another; and a salt cannot pass for the name of a block.
     """
     names = list(known)
     for start in range(len(names) * block_size, len(tokens) - block_size + 1, block_size):
-        before = names[-1] if names else salt.encode()
+        before = b"block" + names[-1] if names else b"salt" + salt.encode(errors="surrogatepass")
         content = array("q", tokens[start : start + block_size]).tobytes()
         names.append(hashlib.blake2b(content, key=hashlib.sha256(before).digest(), digest_size=16).digest())
     return names
@@ -39,9 +38,7 @@ class BlockPool:
     """
 
     def __init__(self, num_blocks: int, block_size: int = 16, enable_prefix_caching: bool = True):
-        for name, value in (("num_blocks", num_blocks), ("block_size", block_size)):
-            if not is_whole(value, least=1):
-                raise BadParameter(f"{name}={value!r} has no meaning; it must be 1 or more, and whole.")
+        check_whole(num_blocks=num_blocks, block_size=block_size)
         self.num_blocks, self.block_size = num_blocks, block_size
         self.enable_prefix_caching = enable_prefix_caching
         self.reset()

@@ -29,6 +29,13 @@ def is_whole(value: Any, least: float = -math.inf) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and operator.index(value) >= least
 
 
+def check_whole(least: int = 1, **settings: Any) -> None:
+    """Raise BadParameter for the first setting that is no whole number of at least that."""
+    for name, value in settings.items():
+        if not is_whole(value, least):
+            raise BadParameter(f"{name}={value!r} has no meaning; it must be {least} or more, and whole.")
+
+
 @dataclass(frozen=True)
 class RopeScaling:
     """How rotary frequencies are stretched beyond the trained context.

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import ModelConfig, is_whole
-from .errors import BadParameter, CacheFull
+from .errors import BadParameter, CacheFull, PromptTooLong
 
 
 class Cache(Protocol):
@@ -53,6 +53,15 @@ def visible(positions: Tensor, slots: int, window: int | None) -> Tensor:
     query = positions[:, None, :, None]
     mask = slot <= query
     return mask if window is None else mask & (slot > query - window)
+
+
+def check_context(config: ModelConfig, tokens: int) -> None:
+    """Raise PromptTooLong for a sequence of more tokens than the model can take."""
+    if tokens > config.max_position_embeddings:
+        raise PromptTooLong(
+            f"{tokens} tokens do not fit in this model's context of {config.max_position_embeddings}; "
+            "shorten the prompt."
+        )
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
@@ -134,6 +143,7 @@ class NoCache:
         self.config = config
 
     def begin(self, batch: int, new: int, lengths: Sequence[int] | None, device: torch.device) -> Tensor:
+        check_context(self.config, new)
         self.positions = torch.arange(new, device=device).expand(batch, new)
         return self.positions
 
@@ -184,6 +194,7 @@ class DenseCache:
             raise BadParameter(
                 f"This cache was made for a batch of {self.batch} but got {batch} rows; make a cache of that size."
             )
+        check_context(self.config, new)
         self._new = [new] * batch if lengths is None else list(lengths)
         needed = max(have + more for have, more in zip(self.lengths, self._new, strict=True))
         if needed > self.max_length:
@@ -232,16 +243,16 @@ class DenseCache:
 
     def rewind(self, lengths: int | Sequence[int]) -> None:
         """Forget every token from position ``lengths`` (one number, or one a row) on. Nothing is copied."""
-        each = lengths if isinstance(lengths, Iterable) else [lengths] * self.batch
-        wanted = [int(length) for length in each]
+        plain: Any = lengths.tolist() if hasattr(lengths, "tolist") else lengths
+        wanted = list(plain) if isinstance(plain, Iterable) else [plain] * self.batch
         if len(wanted) != self.batch:
             raise BadParameter(
                 f"The cache has {self.batch} rows, but {len(wanted)} lengths to rewind to were given."
             )
         for row, (have, want) in enumerate(zip(self.lengths, wanted, strict=True)):
-            if not 0 <= want <= have:
+            if not is_whole(want, least=0) or want > have:
                 raise BadParameter(f"Row {row} holds {have} tokens and cannot be rewound to {want}.")
-        self.lengths = wanted
+        self.lengths = [int(length) for length in wanted]
 
     def reset(self) -> None:
         """Forget everything and be as good as new."""

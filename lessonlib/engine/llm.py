@@ -18,7 +18,7 @@ from .acceptance import Costs
 from .batching import ContinuousBatcher
 from .blocks import BlockPool
 from .checkpoint import load_model
-from .config import is_whole
+from .config import check_whole, is_whole
 from .errors import BadParameter
 from .paged_cache import PagedCache
 from .prompts import as_ids, as_prompts, check_prompt
@@ -138,13 +138,14 @@ class LLM:
         device: str = "cpu",
         seed: int = 0,
     ):
+        check_whole(max_num_seqs=max_num_seqs, max_num_batched_tokens=max_num_batched_tokens)
         if not is_whole(seed):
             raise BadParameter(f"seed={seed!r} has no meaning; it must be a whole number.")
         self.model = _load(model, dtype, device, quantization, compiled, max_num_seqs)
         config = self.model.config
         self.tokenizer: Tokenizer = load_tokenizer(model, config.vocab_size)
-        self.seed, self.max_num_seqs = int(seed), max_num_seqs
-        self._served = 0
+        self.max_num_seqs = max_num_seqs
+        self._next_seed = int(seed)
         pool = BlockPool(1, block_size)  # refuses a block size that has no meaning
         cache = PagedCache(config, 1, block_size, self.model.dtype, device, kv_cache_dtype)
         if num_kv_blocks is None:
@@ -191,7 +192,7 @@ class LLM:
         ]
 
     def stream(self, prompt: str | Sequence[int], params: SamplingParams | None = None) -> Iterator[str]:
-        """Continue one prompt, yielding text as it becomes certain; the pieces add up to generate's text.
+        """Continue one prompt, yielding text as it becomes certain; the pieces add up to generate's (first) text.
 
         Raises what generate raises, at once and not with the first piece.
         """
@@ -241,8 +242,8 @@ class LLM:
         requests: list[TextRequest] = []
         for _ in range(params.n):
             # Each request has a stream of random numbers of its own, so that its neighbours change nothing.
-            seed = self.seed + self._served if params.seed is None else params.seed + len(requests)
-            self._served += params.seed is None
+            seed = self._next_seed if params.seed is None else params.seed + len(requests)
+            self._next_seed += params.seed is None
             requests.append(
                 TextRequest(
                     list(ids),

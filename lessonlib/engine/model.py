@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
-from .errors import BadParameter, EmptyPrompt, PromptTooLong
+from .errors import BadParameter, EmptyPrompt
 from .kv_cache import Cache, NoCache
 from .prompts import check_ids
 
@@ -217,11 +217,6 @@ class Transformer(nn.Module):
             raise BadParameter(
                 f"lengths={list(lengths)} does not fit ids of shape {(batch, new)}; give a number from 0 to {new} "
                 "for each row."
-            )
-        if new > self.config.max_position_embeddings:
-            raise PromptTooLong(
-                f"{new} tokens do not fit in this model's context of {self.config.max_position_embeddings}; "
-                "shorten the prompt."
             )
         if not (ids.is_meta or torch.compiler.is_compiling()):
             low, high = torch.stack(ids.aminmax()).tolist()

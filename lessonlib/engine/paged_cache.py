@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import ModelConfig
+from .config import ModelConfig, check_whole
 from .errors import BadParameter
-from .kv_cache import KVStore, visible
+from .kv_cache import KVStore, check_context, visible
 
 
 class Span(NamedTuple):
@@ -59,6 +59,7 @@ class PagedCache:
         device: torch.device | str = "cpu",
         quantization: str | None = None,
     ):
+        check_whole(num_blocks=num_blocks, block_size=block_size)
         self.config, self.num_blocks, self.block_size = config, num_blocks, block_size
         places = (config.num_hidden_layers, num_blocks * block_size, config.num_key_value_heads)
         self.store = KVStore(places, config.head_dim, dtype, device, quantization)
@@ -68,6 +69,12 @@ class PagedCache:
     def plan(self, spans: Sequence[Span]) -> None:
         """Say which tokens the next pass holds, in order."""
         for table, start, count in spans:
+            check_context(self.config, start + count)
+            if table and not 0 <= min(table) <= max(table) < self.num_blocks:
+                raise BadParameter(
+                    f"A block table points to block {max(table)}, and the cache has blocks 0 to {self.num_blocks - 1}; "
+                    "take blocks from a BlockPool of that size."
+                )
             if count < 1 or start < 0 or start + count > len(table) * self.block_size:
                 raise BadParameter(
                     f"A block table of {len(table)} blocks of {self.block_size} tokens cannot take {count} new tokens "

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import is_whole
+from .config import check_whole, is_whole
 from .errors import BadParameter, EmptyPrompt
 from .model import Transformer
 from .prompts import as_ids, as_prompts, check_ids
@@ -69,8 +69,7 @@ def perplexity(
     context = longest if context is None else context
     if not is_whole(context, least=2) or context > longest:
         raise BadParameter(f"context={context!r} has no meaning; it must be from 2 to the model's {longest}.")
-    if not is_whole(stride, least=1):
-        raise BadParameter(f"stride={stride!r} has no meaning; it must be 1 or more, and whole.")
+    check_whole(stride=stride)
     nats, tokens, size = 0.0, 0, 0
     for one in as_prompts(text)[0]:
         ids = _encode(model, one, tokenizer)

@@ -18,6 +18,9 @@ from torch import Tensor
 from .config import is_whole
 from .errors import BadParameter
 
+PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+LARGE = 1e6  # of a penalty or bias: beyond any logit, and safe to compute with
+
 
 @dataclass(frozen=True)
 class SamplingParams:
@@ -26,11 +29,12 @@ class SamplingParams:
     temperature: 0 is greedy; 1 the model's own distribution. top_k: keep the k likeliest (0: all).
     top_p: keep the smallest set of likeliest tokens that reaches this probability (Holtzman et al. 2020).
     min_p: keep tokens at least this fraction as likely as the likeliest. max_tokens: new tokens at most.
-    stop: texts that end the output (not part of it). seed: same seed, same tokens, whatever else is in the batch.
-    n: how many outputs for this prompt. logprobs: report this many top log-probabilities (of the raw logits).
-    repetition_penalty (CTRL): divides positive logits of seen tokens, multiplies negative ones; presence and frequency
-    penalty (OpenAI): subtract once, or once for each occurrence, for tokens of the *output*. logit_bias: added to the
-    logits of these token ids, after the penalties.
+    stop: texts that end the output (not part of it). seed: same seed, same tokens, whatever else is in the batch (in
+    float32, or compiled; other kernels round differently when more rows run together). n: how many outputs for this
+    prompt. logprobs: report this many top log-probabilities (of the raw logits). repetition_penalty (CTRL): divides
+    positive logits of seen tokens, multiplies negative ones; presence and frequency penalty (OpenAI): subtract once, or
+    once for each occurrence, for tokens of the *output*. logit_bias: added to the logits of these token ids, after the
+    penalties.
     """
 
     temperature: float = 1.0
@@ -54,6 +58,9 @@ class SamplingParams:
         object.__setattr__(self, "stop_token_ids", _as_tuple(self.stop_token_ids))
         bias = {} if self.logit_bias is None else self.logit_bias
         object.__setattr__(self, "logit_bias", dict(bias) if isinstance(bias, Mapping) else bias)
+        for name in ("temperature", "top_p", "min_p", *PENALTIES):
+            if isinstance(value := getattr(self, name), Real) and not isinstance(value, bool):
+                object.__setattr__(self, name, float(value))
         rules = [
             ("temperature", _real(self.temperature, 0), "0 (greedy) or more"),
             ("top_p", _real(self.top_p, 0, 1) and self.top_p > 0, "above 0 and at most 1"),
@@ -69,16 +76,17 @@ class SamplingParams:
             ),
             (
                 "repetition_penalty",
-                _real(self.repetition_penalty, 0) and self.repetition_penalty > 0,
-                "above 0",
+                _real(self.repetition_penalty, 1 / LARGE, LARGE),
+                "above 0, and below a million",
             ),
-            ("presence_penalty", _real(self.presence_penalty), "a number"),
-            ("frequency_penalty", _real(self.frequency_penalty), "a number"),
+            ("presence_penalty", _real(self.presence_penalty, -LARGE, LARGE), "a number below a million"),
+            ("frequency_penalty", _real(self.frequency_penalty, -LARGE, LARGE), "a number below a million"),
             ("stop", all(isinstance(s, str) and s for s in self.stop), "made of non-empty texts"),
             ("stop_token_ids", all(map(is_whole, self.stop_token_ids)), "made of whole numbers"),
             (
                 "logit_bias",
-                isinstance(bias, Mapping) and all(is_whole(token) and _real(bias[token]) for token in bias),
+                isinstance(bias, Mapping)
+                and all(is_whole(t) and _real(bias[t], -LARGE, LARGE) for t in bias),
                 "a number for each of some token ids",
             ),
         ]
@@ -157,6 +165,7 @@ def distribution(logits: Tensor, params: SamplingParams) -> Tensor:
         ranked, order = logits.sort(dim=-1, descending=True, stable=True)
         p = ranked.softmax(-1)
         surplus = p.cumsum(-1) - p >= params.top_p  # reached before this token: it is not needed
+        surplus[..., 0] = False  # rounding may say so of the likeliest one
         logits = logits.masked_fill(torch.zeros_like(surplus).scatter(-1, order, surplus), -torch.inf)
     if params.min_p > 0:
         p = logits.softmax(-1)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .blocks import BlockPool, chain
-from .config import is_whole
+from .config import check_whole
 from .errors import BadParameter, CacheFull
 from .generate import Row
 
@@ -94,9 +94,9 @@ class Scheduler:
         context: int | None = None,
         patience: int = 1000,
     ):
-        for name in ("max_num_seqs", "max_num_batched_tokens", "patience"):
-            if not is_whole(value := locals()[name], least=1):
-                raise BadParameter(f"{name}={value!r} has no meaning; it must be 1 or more, and whole.")
+        check_whole(
+            max_num_seqs=max_num_seqs, max_num_batched_tokens=max_num_batched_tokens, patience=patience
+        )
         if policy not in ("fcfs", "priority"):
             raise BadParameter(f"policy {policy!r} is not known; choose 'fcfs' or 'priority'.")
         self.pool, self.policy, self.patience = pool, policy, patience

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .config import is_whole
+from .config import check_whole, is_whole
 from .errors import BadParameter
 from .generate import advance
 from .prompts import as_ids
@@ -39,6 +39,11 @@ class StepCost:
     fixed: float = 5e-3
     per_token: float = 1e-4
     per_kv_slot: float = 0.0
+
+    def __post_init__(self) -> None:
+        seconds = self.fixed, self.per_token, self.per_kv_slot
+        if not (all(0 <= s < math.inf for s in seconds) and self.fixed + self.per_token > 0):
+            raise BadParameter(f"{self} makes no sense; a step takes time, and no part of it less than none.")
 
     def __call__(self, tokens: int, kv_slots: int) -> float:
         return self.fixed + self.per_token * tokens + self.per_kv_slot * kv_slots
@@ -105,7 +110,12 @@ class Timeline:
         """The q-th percentile (0 … 100) of "ttft", "tpot" or "latency", in seconds."""
         if name not in ("ttft", "tpot", "latency"):
             raise BadParameter(f"There is no {name!r} to take a percentile of; choose ttft, tpot or latency.")
-        return float(np.percentile([value for value in getattr(self, name) if value is not None], q))
+        values = [value for value in getattr(self, name) if value is not None]
+        if not values or not 0 <= q <= 100:
+            raise BadParameter(
+                f"There is no {q}th percentile of {len(values)} values of {name}; choose 0 to 100 of some."
+            )
+        return float(np.percentile(values, q))
 
 
 def _requests(trace: Sequence[Arrival]) -> list[Request]:
@@ -172,8 +182,7 @@ def replay(trace: Sequence[Arrival], scheduler: Scheduler, cost: StepCost | None
 def replay_static(trace: Sequence[Arrival], batch_size: int, cost: StepCost | None = None) -> Timeline:
     """The same trace with static batches: whoever is there starts together, and the rest waits for the slowest."""
     cost = cost or StepCost()
-    if not is_whole(batch_size, least=1):
-        raise BadParameter(f"batch_size={batch_size!r} has no meaning; it must be 1 or more, and whole.")
+    check_whole(batch_size=batch_size)
     prompts = [len(request.prompt) for request in _requests(trace)]
     order = sorted(range(len(trace)), key=lambda i: trace[i].time)
     timeline = Timeline(trace, batch_size, [[] for _ in trace])

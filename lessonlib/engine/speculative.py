@@ -232,8 +232,9 @@ class DraftModelSpeculator(Speculator):
         table, names, size = request.table, request.names, self.cache.block_size
         start = request.draft_computed
         if start == 0:
+            usable = names[: (request.known - 1) // size]  # the last known token has to run in any case
             alike = itertools.takewhile(
-                lambda pair: self._held.get(pair[0]) == pair[1], zip(table, names, strict=False)
+                lambda pair: self._held.get(pair[0]) == pair[1], zip(table, usable, strict=False)
             )
             start = sum(size for _ in alike)
         for i in range(max(0, start - self.k) // size, len(table)):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -130,7 +131,7 @@ def _codes(linear: nn.Linear, kind: str) -> tuple[Tensor, Tensor]:
 def pack_int32(codes: Tensor, bits: int) -> Tensor:
     """Codes 0 … 2^bits - 1 (out, in), packed 32 / bits to an int32, the first in the lowest bits."""
     each = 32 // bits
-    groups = codes.long().unflatten(1, (-1, each))
+    groups = F.pad(codes.long(), (0, -codes.shape[1] % each)).unflatten(1, (-1, each))
     packed = (groups << (bits * torch.arange(each))).sum(-1)
     return torch.where(packed >= 2**31, packed - 2**32, packed).int()
 

@@ -195,6 +195,20 @@ def test_a_quantized_cache_does_not_depend_on_the_batch(quantization):
     assert outputs[1] == outputs[2] == outputs[3] == outputs[0]
 
 
+def test_a_step_may_hold_more_tokens_than_one_context():
+    """The context limits each sequence, not the batch."""
+    model = random_model(tiny_config(hidden_size=32, num_hidden_layers=2, max_position_embeddings=24))
+    engine = batcher(model, num_blocks=80, block_size=4, max_num_seqs=8, max_num_batched_tokens=500)
+    requests = [Request(some_ids(20, seed=seed)[0].tolist(), params(4)) for seed in range(8)]
+    for request in requests:
+        engine.add(request)
+    engine.step()
+    assert all(len(request.output) == 1 for request in requests)
+    drain(engine)
+    for request in requests:
+        assert request.ids == generate(model, request.prompt, 4)
+
+
 def test_on_token_may_end_its_request_and_abort_others():
     engine = batcher(Recall(), num_blocks=30, block_size=2)
     requests = [Request([1, 2, number], params(6)) for number in range(5)]

@@ -28,6 +28,22 @@ def test_a_name_stands_for_everything_up_to_its_end_and_for_the_salt(one, two, s
             assert (name == another) == same
 
 
+def test_a_salt_cannot_pass_for_a_block():
+    """Else whoever knows the name of another's block could go on behind it."""
+    first = next(name for i in range(100_000) if _is_text(name := chain([i], 1)[0]))
+    tokens = [next(i for i in range(100_000) if chain([i], 1)[0] == first), 7]
+    assert chain([7], 1, salt=first.decode()) != chain(tokens, 1)[1:]
+    assert chain([7], 1, salt="\ud800") != chain([7], 1)  # not even a lone surrogate stops it
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 @QUIET
 @given(TOKENS, st.integers(1, 4), st.integers(0, 12))
 def test_names_can_be_worked_out_piece_by_piece(tokens, size, cut):

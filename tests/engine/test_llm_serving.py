@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
@@ -204,6 +206,39 @@ def test_prompts_that_begin_alike_are_computed_once_across_calls(draft):
         assert output.prompt_token_ids + output.outputs[0].token_ids == generate(
             draft.model, output.prompt_token_ids, 12, params=GREEDY
         )
+
+
+@pytest.mark.parametrize("way", [{}, {"speculative_model": "ngram"}])
+def test_threads_may_share_an_engine(alone, way):
+    llm = narrow(num_kv_blocks=40, **way)
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(llm.generate, [prompt], GREEDY) for _ in range(3) for prompt in PROMPTS]
+        said = [tokens(answer.result())[0] for answer in answers]
+    assert said == alone * 3
+    assert empty(llm)
+
+
+@pytest.mark.parametrize("way", [{}, {"speculative_model": "ngram"}, {"speculative_model": "pico-draft"}])
+def test_an_interrupted_request_keeps_its_random_numbers(way):
+    """After an error in on_token, a seeded request goes on as if nothing had happened."""
+    llm = LLM("pico-draft", **way)
+    how = SamplingParams(temperature=0.9, seed=3, max_tokens=24, ignore_eos=True)
+    expected = llm.generate(["def f("], how)[0].outputs[0].token_ids
+    (request,) = llm._requests(llm._encode("def f("), how)
+    calls = 0
+
+    def fails_now_and_then(other):
+        nonlocal calls
+        calls += 1
+        other.follow()
+        if calls % 4 == 0:
+            raise KeyboardInterrupt
+
+    llm.batcher.add(request)
+    while llm.batcher.unfinished:
+        with contextlib.suppress(KeyboardInterrupt):
+            llm.batcher.step(fails_now_and_then)
+    assert request.output == expected
 
 
 def test_tenants_with_salts_of_their_own_share_nothing(draft):

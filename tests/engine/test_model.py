@@ -69,7 +69,7 @@ def test_runs_without_weights_on_the_meta_device():
     ("ids", "error", "match"),
     [
         ([[1, 2]], BadParameter, "not list"),
-        (torch.rand(1, 3), BadParameter, "torch.float32"),
+        (torch.ones(1, 3) / 2, BadParameter, "torch.float32"),
         (torch.ones(1, 3, dtype=torch.bool), BadParameter, "torch.bool"),
         (torch.ones(1, 3, dtype=torch.uint8), BadParameter, "torch.uint8"),
         (torch.tensor([1, 2]), EmptyPrompt, "shape"),

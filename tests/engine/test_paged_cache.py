@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lessonlib.engine import DenseCache, Transformer
-from lessonlib.engine.errors import BadParameter
+from lessonlib.engine.errors import BadParameter, PromptTooLong
 from lessonlib.engine.paged_cache import PagedCache, Span
 
 from .conftest import random_model, refuses, some_ids, tiny_config
@@ -201,6 +201,19 @@ def test_tables_that_are_too_short_are_refused(span):
     cache = PagedCache(MODELS["plain"].config, 4, 4)
     with refuses(BadParameter, match="grow the table first"):
         cache.plan([Span([3], 0, 4), Span(*span)])
+
+
+def test_plans_beyond_the_pool_or_the_context_are_refused():
+    cache = PagedCache(tiny_config(), 40, 4)
+    for table in ([40], [3, 10**7], [-1]):
+        with refuses(BadParameter, match="blocks 0 to 39"):
+            cache.plan([Span(table, 0, 3)])
+    cache.plan([Span(list(range(32)), 120, 8)])
+    with refuses(PromptTooLong, match="context of 128"):
+        cache.plan([Span(list(range(40)), 125, 4)])
+    for sizes in ((0, 4), (3, 0), (2.5, 4)):
+        with refuses(BadParameter, match="num_blocks|block_size"):
+            PagedCache(tiny_config(), *sizes)
 
 
 def test_an_unknown_number_format_is_refused():

@@ -299,3 +299,19 @@ def test_what_never_fits_is_refused():
         replay([Arrival(0.0, 40, 4)], scheduler(2, 16, context=20))
     with refuses(BadParameter, match="batch_size"):
         replay_static([Arrival(0.0, 1, 1)], 0)
+
+
+def test_senseless_costs_and_percentiles_are_refused():
+    for cost in (
+        {"fixed": float("nan")},
+        {"fixed": -1.0},
+        {"per_token": float("inf")},
+        {"fixed": 0.0, "per_token": 0.0},
+    ):
+        with refuses(BadParameter, match="makes no sense"):
+            StepCost(**cost)
+    timeline = replay([Arrival(0.0, 3, 1)], Scheduler(BlockPool(8)))
+    with refuses(BadParameter, match="0 values of tpot"):
+        timeline.percentile("tpot", 50)
+    with refuses(BadParameter, match="150th"):
+        timeline.percentile("ttft", 150)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from ..errors import BadParameter
 from ..kv_cache import Cache, DenseCache
 from ..model import Output, Transformer
 from ..paged_cache import PagedCache, Span
@@ -62,7 +63,7 @@ class CompiledTransformer(Transformer):
         if last_only:
             last = [new] * batch if lengths is None else [max(n, 1) for n in lengths]
             at = torch.tensor([row * new + n - 1 for row, n in enumerate(last)])
-        wanted = torch.arange(batch * new) if at is None else at
+        wanted = torch.arange(batch * new) if at is None else _places(at, batch * new)
         flat = ids.flatten().long()
         if lengths is None or min(lengths) == new:
             logits = self._run(flat, spans, cache, wanted)
@@ -76,11 +77,13 @@ class CompiledTransformer(Transformer):
             logits = torch.zeros(len(wanted), self.config.vocab_size)
             logits[asked] = self._run(flat[real], spans, cache, where[wanted][asked])
         cache.end()
-        shape = (batch, 1) if last_only else (batch, new) if at is None else (1, len(at))
-        return Output(logits.view(*shape, -1))
+        shape = (batch, 1) if last_only else (batch, new) if at is None else (1, len(wanted))
+        return Output(logits.view(*shape, self.config.vocab_size))
 
     def _run(self, ids: Tensor, spans: Sequence[Span], cache: PagedCache | DenseCache, at: Tensor) -> Tensor:
         """Logits (len(at), vocab) of the tokens ``at`` among ids (tokens,)."""
+        if not len(at):  # the kernels cannot do none
+            return self._run(ids, spans, cache, torch.zeros(1, dtype=torch.int64))[:0]
         logits = torch.empty(len(at), self.config.vocab_size)
         at = at.contiguous()
         starts, counts, width, tables = (array("q") for _ in range(4))
@@ -94,6 +97,18 @@ class CompiledTransformer(Transformer):
         step = pack.Pass(*sizes, ids.data_ptr(), *addresses, at.data_ptr(), logits.data_ptr())
         self._library.forward(byref(self._model), byref(_described(cache)), byref(step))
         return logits
+
+
+def _places(at: Tensor, tokens: int) -> Tensor:
+    """``at`` as the kernels trust it: int64 from 0 to before ``tokens``, whatever PyTorch takes for an index."""
+    at = at.flatten()
+    at = at.nonzero().flatten() if at.dtype == torch.bool else at.to("cpu", torch.int64)
+    at = torch.where(at < 0, at + tokens, at)
+    if len(at) and not 0 <= int(at.min()) <= int(at.max()) < tokens:
+        raise BadParameter(
+            f"at points beyond the {tokens} tokens of this pass; give places from 0 to {tokens - 1}."
+        )
+    return at
 
 
 def _readable(cache: PagedCache | DenseCache, config: ModelConfig) -> bool:

@@ -57,12 +57,20 @@ def quantize_model(
         raise BadParameter(f"Only int4 can be calibrated, not {scheme}; leave calibration out.")
     if scheme in DTYPES:
         return model.to(DTYPES[scheme])
+    linears = [
+        (block, name, linear)
+        for block in model.layers
+        for name, linear in block.named_modules()
+        if isinstance(linear, nn.Linear)
+    ]
+    for _, _, linear in linears:  # before anything is replaced: a model is quantized as a whole or not at all
+        layer.check(linear.in_features)
+    head.check(model.config.hidden_size)
     if calibration is not None:
         calibrate(model, calibration, **options)
-    for block in model.layers:
-        for name, linear in list(block.named_modules()):
-            if isinstance(linear, nn.Linear):
-                block.set_submodule(name, layer.from_linear(linear, **options))
+    else:
+        for block, name, linear in linears:
+            block.set_submodule(name, layer.from_linear(linear, **options))
     output = head.from_linear(model.lm_head)
     embedding = model.embed_tokens.weight
     shared = output if model.config.tie_word_embeddings else head.from_weight(embedding)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import BadParameter
 from ..model import Transformer
 from .int4 import Int4Linear, as_groups, fit_int4, round_int4
 
@@ -28,7 +29,10 @@ def calibrate(model: Transformer, ids: Tensor, group_size: int = 64, symmetric: 
 
     ids: int64 (rows, length), some thousands of tokens that no evaluation uses. The text passes through the model
     once, and each layer sees what its quantized predecessors make of it.
+
+    Raises BadParameter, and then leaves the model as it was.
     """
+    replaced: list[tuple[nn.Module, str, nn.Linear]] = []
 
     def before(layer: nn.Module, args: tuple[Any, ...]) -> None:
         for name, hessian in _hessians(layer, args).items():
@@ -38,11 +42,20 @@ def calibrate(model: Transformer, ids: Tensor, group_size: int = 64, symmetric: 
             zeros_kept = None if symmetric else zeros
             shape = tuple(linear.weight.shape)
             layer.set_submodule(name, Int4Linear.from_codes(codes, scales, zeros_kept, linear.bias, shape))
+            replaced.append((layer, name, linear))
 
     hooks = [layer.register_forward_pre_hook(before) for layer in model.layers]
     try:
         with torch.no_grad():
             model(ids, last_only=True)
+    except BaseException as error:
+        for layer, name, linear in replaced:
+            layer.set_submodule(name, linear)
+        if isinstance(error, torch.linalg.LinAlgError):
+            raise BadParameter(
+                "The weights, or what they make of this text, are not finite; calibrate with others."
+            ) from None
+        raise
     finally:
         for hook in hooks:
             hook.remove()

@@ -49,11 +49,16 @@ def dequantize_q4_0(data: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return (codes.to(dtype) * scale.to(dtype)).flatten(-2)
 
 
-def _blocks(x: Tensor) -> Tensor:
-    if x.shape[-1] % BLOCK:
+def check_row(length: int) -> None:
+    """Raise BadParameter unless rows of that length are whole blocks."""
+    if length % BLOCK:
         raise BadParameter(
-            f"GGUF blocks hold {BLOCK} weights, but the rows have {x.shape[-1]}; keep this tensor in another format."
+            f"GGUF blocks hold {BLOCK} weights, but the rows have {length}; keep this tensor in another format."
         )
+
+
+def _blocks(x: Tensor) -> Tensor:
+    check_row(x.shape[-1])
     return x.detach().float().unflatten(-1, (-1, BLOCK))
 
 
@@ -76,6 +81,10 @@ class Q8_0Linear(QuantizedLinear):
 
     data: Tensor
     quantize, dequantize_rows = staticmethod(quantize_q8_0), staticmethod(dequantize_q8_0)
+
+    @classmethod
+    def check(cls, in_features: int) -> None:
+        check_row(in_features)
 
     @classmethod
     def from_weight(cls, weight: Tensor, bias: Tensor | None = None, **options: Any) -> Self:

@@ -38,9 +38,12 @@ def workspace(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) 
 
 @cache
 def compute_dtype(device: str, dtype: torch.dtype) -> torch.dtype:
-    """The number format of dense products: bfloat16 where the hardware multiplies it, otherwise that of x."""
+    """The number format of dense products: bfloat16 where the hardware multiplies it, otherwise that of x.
+
+    But float32 for float16, in which sums of codes without their scales would overflow.
+    """
     native = device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else dtype
+    return torch.bfloat16 if native else torch.float32 if dtype == torch.float16 else dtype
 
 
 class QuantizedLinear(nn.Module):
@@ -65,6 +68,10 @@ class QuantizedLinear(nn.Module):
     def from_weight(cls, weight: Tensor, bias: Tensor | None = None, **options: Any) -> Self:
         """Quantize a weight matrix (out_features, in_features), rounding each number to the nearest code."""
         raise NotImplementedError
+
+    @classmethod
+    def check(cls, in_features: int) -> None:
+        """Raise BadParameter for rows of a length that the format cannot store."""
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, **options: Any) -> Self:

@@ -151,6 +151,27 @@ def test_it_refuses_what_the_plain_model_refuses():
         ours(some_ids(3), DenseCache(tiny_config(num_key_value_heads=4)))
 
 
+def test_whatever_pytorch_takes_for_an_index_asks_for_logits():
+    ours, plain = pair("llama")
+    ids = some_ids(6)
+    mask = torch.tensor([True, False, False, True, False, True])
+    for at in (
+        torch.tensor([0, 3, 5], dtype=torch.int32),
+        torch.tensor([-1, -6]),
+        mask,
+        torch.tensor([]).long(),
+    ):
+        said = [model(ids, DenseCache(plain.config), at=at).logits for model in (ours, plain)]
+        assert said[0].shape == said[1].shape
+        assert said[0].numel() == 0 or error(*said) < 2e-5
+    for at in ([6], [-7]):
+        with refuses(BadParameter, match="0 to 5"):
+            ours(ids, DenseCache(plain.config), at=torch.tensor(at))
+    cache = DenseCache(plain.config)
+    ours(ids, cache, at=torch.tensor([]).long())  # keys and values are kept all the same
+    assert error(ours(ids[:, :1], cache).logits, plain(torch.cat([ids, ids[:, :1]], 1)).logits[:, -1:]) < 2e-5
+
+
 def test_models_without_kernels():
     for scheme in ("nf4", "q8_0", "float16"):
         model = quantize_model(random_model(tiny_config(hidden_size=64, intermediate_size=96)), scheme)

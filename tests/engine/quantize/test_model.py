@@ -150,3 +150,20 @@ def test_rows_that_gguf_blocks_cannot_hold_are_refused_before_anything_is_change
     assert isinstance(model.layers[0].self_attn.q_proj, nn.Linear)
     config: ModelConfig = model.config
     assert quantize_model(random_model(config), "int4")(some_ids(3)).logits.isfinite().all()
+
+
+def test_a_model_that_cannot_be_quantized_as_a_whole_stays_as_it_is():
+    ids = some_ids(6)
+    narrow = random_model(tiny_config(intermediate_size=40))
+    before = narrow(ids).logits
+    with refuses(BadParameter, match="rows have 40"):
+        quantize_model(narrow, "q8_0")
+    broken = random_model(tiny_config())
+    broken.layers[1].mlp.up_proj.weight[:] = torch.nan
+    for model, scheme, options in ((narrow, "q8_0", {}), (broken, "int4", {"calibration": some_ids(32)})):
+        with refuses(BadParameter):
+            quantize_model(model, scheme, **options)
+        assert model.quantization is None
+        assert not any(isinstance(module, QuantizedLinear) for module in model.modules())
+    assert torch.equal(narrow(ids).logits, before)
+    assert quantize_model(narrow, "int8").quantization == "int8"
