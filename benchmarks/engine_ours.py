@@ -104,7 +104,9 @@ class Engine:
     def surprise(self, key: str, ids: Sequence[int]) -> float:
         """Nats that the tokens after the first cost."""
         model = self.batchers[key].model
-        cache = DenseCache(model.config, 1, len(ids), model.dtype)  # without one, a compiled model runs as a plain one
+        cache = DenseCache(
+            model.config, 1, len(ids), model.dtype
+        )  # without one, a compiled model runs as a plain one
         logits = model(torch.tensor([ids[:-1]]), cache).logits[0]
         return torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum").item()
 

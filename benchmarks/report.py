@@ -184,7 +184,9 @@ def _gain(row: dict[str, Any], found: dict[str, Any]) -> str:
 SAME = ("same tokens", _percent("same_tokens"))
 COLUMNS: dict[str, tuple] = {
     "decode": (("ms a token", _milliseconds), ("of memory bandwidth", _memory), SAME),
-    "prefill": (("ms to first token", lambda row, _: f"{512_000 / row['tokens_per_s']:.0f}"),),  # of 512 tokens
+    "prefill": (
+        ("ms to first token", lambda row, _: f"{512_000 / row['tokens_per_s']:.0f}"),
+    ),  # of 512 tokens
     "batch8": (SAME,),
     "batch32": (SAME,),
     "mixed": (("mean ms to first token", _first), SAME),

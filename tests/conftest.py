@@ -39,6 +39,10 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: find_compiler() is not None,
         "This test needs a C++ compiler: install one (on Debian: apt-get install g++).",
     ),
+    "redis": (
+        lambda: shutil.which("redis-server") is not None,
+        "This test needs Redis: install it (on Debian: apt-get install redis-server).",
+    ),
     "llama.cpp": (
         lambda: (PEERS.parent.parent / ".ready").is_file(),
         "This test needs llama.cpp beside the course: run make peers (a C++ compiler and some minutes).",

@@ -72,8 +72,8 @@ def speedup(acceptance: float, k: int, cost_ratio: float, verify_cost: float = 0
 
 # What one more token adds to a pass, by the format of the weights: measured on a CPU in the shapes of SmolLM2-135M, at
 # four drafts. Kernels that read few bytes soon wait for arithmetic instead.
-VERIFY = {"int8": 0.09, "int4": 0.25}
-VERIFY_FLOATS = 0.05
+VERIFY = {"int8": 0.06, "int4": 0.08}
+VERIFY_FLOATS = 0.03
 
 
 class Costs(NamedTuple):

@@ -1,8 +1,8 @@
 """Speculative decoding: somebody cheap guesses the next tokens, and one pass of the target model judges them all.
 
 Decoding waits for weights, not for arithmetic, so a pass over the last token and k guesses costs little more than one
-over the last token alone, and brings between 1 and k + 1 tokens. How much more depends on the kernels: a tenth for four
-guesses in bfloat16, twice as much with PyTorch's int4 kernel on a CPU, where speculation can lose. Which guesses stand
+over the last token alone, and brings between 1 and k + 1 tokens. How much more depends on the kernels: for four guesses
+some percent in bfloat16, a third with PyTorch's int4 kernel on a CPU, where speculation can lose. Which guesses stand
 is decided so that the output follows the target's own distribution exactly: bad guesses cost time, never quality.
 
 Sources: ``acceptance.py`` has the rules and where they are from; Saxena 2023 (prompt lookup decoding: the n-grams).

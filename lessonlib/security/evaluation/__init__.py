@@ -1,0 +1,1 @@
+"""Measured figures of the defences, with the data they were measured on."""
