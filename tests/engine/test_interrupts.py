@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from multiprocessing import get_context
 from random import Random
 
 import pytest
@@ -115,6 +117,12 @@ def crowded() -> tuple[ContinuousBatcher, list[Request]]:
 
 
 def test_an_interrupt_between_any_two_lines_of_a_step():
+    """In a process of its own: others' threads, signals and greenlets do not go together with a trace function."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        process.submit(interrupt_everywhere).result(timeout=200)
+
+
+def interrupt_everywhere() -> None:
     random = Random(0)
     engine, requests = crowded()
     lines = run_with_interrupt(engine, None)

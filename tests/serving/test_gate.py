@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import time
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -160,6 +161,11 @@ def test_a_line_of_json_for_each_request_and_nothing_of_what_was_said(locked):
         for prompt in ("my password is 12345\n", '"}\nforged'):
             answer = locked.post("/v1/completions", {**BODY, "prompt": prompt}, headers=bearer("first-key"))
         locked.post("/v1/completions/nowhere", BODY, headers=bearer("wrong\tkey"))
+        ends = time.monotonic() + 20
+        while (
+            stream.getvalue().count("\n") < 3 and time.monotonic() < ends
+        ):  # a line is written behind its answer
+            time.sleep(0.01)
     finally:
         for name in ("lessonlib.serving", "uvicorn.error"):
             logging.getLogger(name).removeHandler(handler)

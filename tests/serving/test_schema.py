@@ -81,7 +81,9 @@ def test_no_call_breaks_it(described, document, method, path, mode):
         except UnicodeError:
             return  # a header no client can send
         seen.add(answer.status_code)
-        assert answer.status_code in (200, 400, 404), answer.text
+        assert answer.status_code in (200, 400, 404, 413), (
+            answer.text
+        )  # a guess may be larger than a body may be
 
     calls()
     assert 400 in seen or mode is GenerationMode.POSITIVE, seen
