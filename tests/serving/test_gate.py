@@ -6,8 +6,8 @@ import io
 import json
 import logging
 import sys
-import time
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
