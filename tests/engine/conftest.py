@@ -8,7 +8,17 @@ import pytest
 import torch
 from hypothesis import settings
 
-from lessonlib.engine import LLM, EngineError, ModelConfig, Transformer
+from lessonlib.engine import LLM, EngineError, ModelConfig, Span, Transformer
+
+# Every kind of step over a paged cache, for the forward passes that must equal the plain model's.
+STEPS = [
+    [Span([5, 2, 9], 0, 9)],  # a prefill
+    [Span([5, 2, 9], 9, 1), Span([7, 1, 30, 11], 0, 13)],  # a decode beside another's prefill
+    [Span([5, 2, 9], 10, 1), Span([7, 1, 30, 11], 13, 1), Span([20], 0, 1)],
+    [Span([5, 2, 9], 11, 1)],
+    [Span([5, 2, 9, 12], 12, 3), Span([7, 1, 30, 11], 14, 2)],  # a few tokens each: drafts
+    [Span([5, 2, 9, 12], 15, 1), Span([7, 1, 30, 11, 33], 16, 1), Span([20], 1, 1)],
+]
 
 QUIET = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 

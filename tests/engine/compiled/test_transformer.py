@@ -20,7 +20,7 @@ from lessonlib.engine.compiled import build, compile_model
 from lessonlib.engine.errors import BadParameter, PromptTooLong, TokenOutOfRange
 from lessonlib.engine.quantize import quantize_model
 
-from ..conftest import random_model, refuses, some_ids, tiny_config
+from ..conftest import STEPS, random_model, refuses, some_ids, tiny_config
 
 pytestmark = pytest.mark.needs("c++")
 
@@ -36,17 +36,8 @@ VARIANTS = {
 }  # fmt: skip
 FORMATS = {"float32": 2e-5, "bfloat16": 0.06, "int8": 0.06, "int4": 0.08}  # and how far logits may be apart
 
-STEPS = [
-    [Span([5, 2, 9], 0, 9)],  # a prefill
-    [Span([5, 2, 9], 9, 1), Span([7, 1, 30, 11], 0, 13)],  # a decode beside another's prefill
-    [Span([5, 2, 9], 10, 1), Span([7, 1, 30, 11], 13, 1), Span([20], 0, 1)],
-    [Span([5, 2, 9], 11, 1)],
-    [Span([5, 2, 9, 12], 12, 3), Span([7, 1, 30, 11], 14, 2)],  # a few tokens each: drafts
-    [Span([5, 2, 9, 12], 15, 1), Span([7, 1, 30, 11, 33], 16, 1), Span([20], 1, 1)],
-    [
-        Span(list(range(13, 13 + 7)) + list(range(21, 30)), 0, 64)
-    ],  # more tokens than queries share a piece of keys
-]
+# More tokens than queries share a piece of keys.
+MANY = [Span([*range(13, 20), *range(21, 30)], 0, 64)]
 
 
 def pair(variant: str, kind: str = "float32") -> tuple[Transformer, Transformer]:
@@ -72,7 +63,7 @@ def threads(request):
 def test_logits_over_a_paged_cache(variant, kind, threads):
     ours, plain = pair(variant, kind)
     caches = [PagedCache(plain.config, 40, 4, plain.dtype) for _ in range(2)]
-    for number, spans in enumerate(STEPS):
+    for number, spans in enumerate([*STEPS, MANY]):
         total = sum(span.count for span in spans)
         ids = some_ids(total, seed=number)
         at = [None, torch.tensor([total - 1, 0]), torch.arange(total)[::2]][number % 3]

@@ -15,19 +15,10 @@ from lessonlib.engine.paged_cache import PagedCache, Span
 from lessonlib.engine.quantize import quantize_model
 from lessonlib.engine.scheduler import Request, Scheduler
 
-from ..conftest import random_model, some_ids, tiny_config
+from ..conftest import STEPS, random_model, some_ids, tiny_config
 from .place import DEVICE, GPU, error, needs_gpu, needs_kernels
 
 pytestmark = needs_kernels
-
-STEPS = [
-    [Span([5, 2, 9], 0, 9)],  # a prefill
-    [Span([5, 2, 9], 9, 1), Span([7, 1, 30, 11], 0, 13)],  # a decode beside another's prefill
-    [Span([5, 2, 9], 10, 1), Span([7, 1, 30, 11], 13, 1), Span([20], 0, 1)],
-    [Span([5, 2, 9], 11, 1)],
-    [Span([5, 2, 9, 12], 12, 3), Span([7, 1, 30, 11], 14, 2)],  # a few tokens each: drafts
-    [Span([5, 2, 9, 12], 15, 1), Span([7, 1, 30, 11, 33], 16, 1), Span([20], 1, 1)],
-]
 
 
 def fast(model: Transformer, **options):

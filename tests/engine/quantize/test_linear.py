@@ -184,3 +184,18 @@ def test_the_workspace_is_one_piece_of_memory_that_grows():
     assert seen != [again.data_ptr()]
     assert workspace((CHUNK + 1,), torch.float32, cpu).data_ptr() != large.data_ptr()  # too much to keep
     assert workspace((CHUNK,), torch.float32, cpu).data_ptr() == large.data_ptr()
+
+
+def test_float16_does_not_overflow_where_the_hardware_has_no_bfloat16(monkeypatch):
+    """Codes go up to 127, and are summed before their scale: far beyond the largest float16."""
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    linear_module.compute_dtype.cache_clear()
+    try:
+        layer = make("int8", some_weight(64, 4096).abs())
+        x = (torch.rand(layer.FEW + 1, 4096) * 8).half()
+        y = layer(x)
+        assert y.dtype == torch.float16
+        assert (y.float() - layer.reference(x.float())).abs().max() < 1e-2 * y.float().abs().max()
+    finally:
+        linear_module.compute_dtype.cache_clear()
