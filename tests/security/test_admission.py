@@ -27,7 +27,7 @@ from lessonlib.security.admission import (
 )
 
 from ..engine.conftest import QUIET, is_one_sentence
-from .test_rate_limiter import hasty, in_threads  # noqa: F401
+from .limiting import in_threads
 
 THOROUGH = settings(QUIET, max_examples=300)
 LIMITS = AdmissionLimits()

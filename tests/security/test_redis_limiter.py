@@ -18,7 +18,7 @@ from lessonlib.security.rate_limiter import RateLimiter, Reason
 from lessonlib.security.redis_limiter import LimiterUnavailable, RedisRateLimiter
 
 from ..engine.conftest import QUIET, is_one_sentence
-from .test_rate_limiter import NONSENSE, SETTLING, Clock, Event, arrivals, in_threads, worst_window
+from .limiting import NONSENSE, SETTLING, Clock, Event, arrivals, in_threads, worst_window
 
 pytestmark = pytest.mark.needs("redis")
 
