@@ -1,4 +1,4 @@
-"""The two kinds of case: a value that must be right, and draws that must follow a distribution."""
+"""The kinds of case: a value that must be right, an object that must answer, draws that must follow a distribution."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from .exercises import FAR, Call, Case, Comparison, Inputs, WrongForm
-from .forms import describe
+from .forms import METHOD, describe
+from .observing import Stopped
 
 FALSE_ALARM = 1e-9  # how often a right function may fail one trial by bad luck
 Distribution = Mapping[Hashable, float]
@@ -37,6 +38,65 @@ def values(
         return Comparison(show(predicted), show(observed))
 
     return Case(title, expected, distance, compare, **{"trial": trial, **case})
+
+
+def script(
+    title: str,
+    expected: Callable[[Inputs], list[Any]],
+    act: Callable[[Call, Any, Sequence[Any]], Any] | None = None,
+    errors: Sequence[str] = (),
+    tolerance: float = 0.0,
+    name: str = "it",
+    **case: Any,
+) -> Case:
+    """A case for a class: makes the object, plays ``inputs["steps"]``, compares what each step returned.
+
+    A step is a list [method, *arguments] of plain values. act(call, object, step) plays one and returns a plain
+    value or raises WrongForm; by default it calls the method. errors: names of the exceptions that may be the right
+    answer of a step; their value is "raises <name>". expected(inputs): one value for each step. name: of the object,
+    on the card.
+    """
+    play = act or play_step
+
+    def trial(call: Call, inputs: Inputs) -> list[Any]:
+        made = call(inputs)
+        return [answer(call, made, step) for step in inputs["steps"]]
+
+    def answer(call: Call, made: Any, step: Sequence[Any]) -> Any:
+        try:
+            return play(call, made, step)
+        except Stopped as stopped:
+            if stopped.error.kind == "raised" and stopped.error.type in errors:
+                return f"raises {stopped.error.type}"
+            raise
+
+    def distance(_: Inputs, observed: Any, predicted: Any) -> float:
+        return 0.0 if close(predicted, observed, tolerance) else FAR
+
+    def compare(inputs: Inputs, observed: Any, predicted: Any) -> Comparison:
+        pairs = list(zip(predicted, observed, strict=True))
+        i = next((i for i, (e, o) in enumerate(pairs) if not close(e, o, tolerance)), 0)
+        note = f"from {step_text(name, inputs['steps'][i])}, line {i + 2}"
+        return Comparison(show(pairs[i][0]), show(pairs[i][1]), note=note)
+
+    return Case(title, expected, distance, compare, **{"trial": trial, **case})
+
+
+def play_step(call: Call, made: Any, step: Sequence[Any]) -> Any:
+    """Call the method that a step names. Raises WrongForm where the object has none of that name."""
+    method = getattr(made, step[0], None)
+    if not callable(method):
+        raise WrongForm(METHOD, f"The exercise asks for a method {step[0]}(…); there is none.")
+    return call.then(method, *step[1:])
+
+
+def step_text(name: str, step: Sequence[Any]) -> str:
+    return f"{name}.{step[0]}({', '.join(map(repr, step[1:]))})"
+
+
+def script_text(name: str, making: str, inputs: Inputs) -> str:
+    """The script as Python to be pasted into a cell: ``making`` the object, then one line for each step."""
+    return "\n".join([f"{name} = {making}", *(step_text(name, step) for step in inputs["steps"])])
 
 
 def close(expected: Any, got: Any, tolerance: float) -> bool:

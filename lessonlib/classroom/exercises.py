@@ -25,11 +25,16 @@ FAR = 1e9  # a distance that no tolerance forgives
 
 
 class Call(Protocol):
-    """The student's function, called with fresh arguments made from plain inputs."""
+    """The student's function or class, called with fresh arguments made from plain inputs.
+
+    ``then`` calls something that came of it, such as a method of the object, behind the same glass.
+    """
 
     arguments: dict[str, Any]  # those of the last call, as the function left them
 
     def __call__(self, inputs: Inputs) -> Any: ...
+
+    def then(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any: ...
 
 
 class ExerciseError(ClassroomError):
@@ -150,8 +155,9 @@ class Case:
 class Exercise:
     """One exercise of a lesson.
 
-    signature: as the student is asked to write it, "sample(logits, temperature=1.0)"; arguments without a
-    default are passed by position, the others by name and only when the inputs have them. hints: three steps.
+    signature: as the student is asked to write it, "sample(logits, temperature=1.0)" (of a class: its name and
+    what makes an object, "Cache(size)"; see ``cases.script``); arguments without a default are passed by
+    position, the others by name and only when the inputs have them. hints: three steps.
     analogue: a worked example of the same idea somewhere else (Markdown), never the solution. show: the call
     as the card prints it, to be pasted into a cell.
     """
@@ -179,7 +185,7 @@ class Exercise:
 
     @property
     def name(self) -> str:
-        """The function's name."""
+        """The name of the function, or of the class."""
         return self.signature.split("(")[0]
 
     def arguments(self, inputs: Inputs) -> dict[str, Any]:

@@ -14,6 +14,7 @@ DTYPE = "returns the wrong dtype"
 RANGE = "returns an impossible token id"
 ONE_ROW = "returns one flat list, not one list for each prompt"
 ROWS = "returns the wrong number of rows"
+METHOD = "lacks a method"
 
 WHY = {
     NOTHING: (
@@ -33,6 +34,7 @@ WHY = {
         "Every prompt has a row of its own in the answer. A `return` inside the loop ends it after the first "
         "row; a name that is set anew in every turn keeps only the last."
     ),
+    METHOD: "A method is a function inside the class, indented, with `self` as its first argument; keep its name.",
     RANGE: "A token id is a position in the vocabulary: it must be at least 0 and below its size.",
 }
 

@@ -1,4 +1,4 @@
-"""Runs the student's function safely: fresh arguments, a time limit, its printing and its errors kept."""
+"""Runs the student's function or class safely: fresh arguments, a time limit, its printing and its errors kept."""
 
 from __future__ import annotations
 
@@ -56,18 +56,22 @@ class Student:
         named = {name: arguments[name] for name in self.exercise.optional if name in arguments}
         if misfit := self._misfit(positional, named):
             raise Stopped(misfit)
-        try:
-            limit = time_limit(self.deadline - time.monotonic())
-            with redirect_stdout(self.printed), redirect_stderr(self.printed), limit:
-                value = self.function(*positional, **named)
-        except TimeUp:
-            raise Stopped(StudentError("too long")) from None
-        except (Exception, SystemExit) as error:
-            raise Stopped(self._explain(error)) from None
+        value = self.then(self.function, *positional, **named)
         for name, before in untouched.items():
             if not same(before, arguments[name]):
                 self.changed = self.changed or Change(name, as_text(before), as_text(arguments[name]))
         return value
+
+    def then(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call something else of the student's, such as a method of the object that their class made."""
+        try:
+            limit = time_limit(self.deadline - time.monotonic())
+            with redirect_stdout(self.printed), redirect_stderr(self.printed), limit:
+                return function(*arguments, **named)
+        except TimeUp:
+            raise Stopped(StudentError("too long")) from None
+        except (Exception, SystemExit) as error:
+            raise Stopped(self._explain(error)) from None
 
     def observe(self, case: Case, inputs: Inputs) -> Observation:
         """Play one case's trial and write down what happened."""
@@ -94,17 +98,24 @@ class Student:
 
     def _explain(self, error: BaseException) -> StudentError:
         """The error in the student's own terms: the last line of *their* code, no memory addresses."""
-        home = getattr(getattr(inspect.unwrap(self.function), "__code__", None), "co_filename", None)
+        homes = _files_of(self.function)
         frames = [
             (frame.f_code.co_filename, line)
             for frame, line in traceback.walk_tb(error.__traceback__)
-            if frame.f_code.co_filename == home or _CELL.search(frame.f_code.co_filename)
+            if frame.f_code.co_filename in homes or _CELL.search(frame.f_code.co_filename)
         ]
         file, line = frames[-1] if frames else (None, None)
         source = linecache.getline(file, line).strip() if file and line else ""
         kind = "not started" if isinstance(error, NotImplementedError) and line else "raised"
         message = re.sub(r"0x[0-9a-fA-F]+", "0x…", str(error)).strip()
         return StudentError(kind, type(error).__name__, message[:500], line, source)
+
+
+def _files_of(function: Callable[..., Any]) -> set[str]:
+    """Where a function, or the methods of a class, were written."""
+    members = vars(function).values() if isinstance(function, type) else [function]
+    codes = [getattr(inspect.unwrap(m), "__code__", None) for m in members if callable(m)]
+    return {code.co_filename for code in codes if code}
 
 
 def is_untouched(function: Callable[..., Any]) -> bool:
