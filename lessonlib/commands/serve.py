@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lessonlib.commands import ENGINE
 
+if TYPE_CHECKING:
+    from lessonlib.security.admission import AdmissionLimits
+    from lessonlib.serving.guards import Guards
+
 PANEL = ENGINE
-EXAMPLE = "lesson serve pico --port 8000 --quantization int8"
+EXAMPLE = "lesson serve pico --port 8000 --quantization int8 --validate flag"
+
+
+_guard = partial(typer.Option, rich_help_panel="Guards")
+
+
+class Validate(StrEnum):
+    OFF = "off"
+    LOG = "log"
+    FLAG = "flag"
+    BLOCK = "block"
+
+
+class Filter(StrEnum):
+    OFF = "off"
+    LOG = "log"
+    REDACT = "redact"
+    BLOCK = "block"
+
+
+class Extraction(StrEnum):
+    OFF = "off"
+    LOG = "log"
+    BLOCK = "block"
 
 
 def serve(
@@ -45,12 +75,49 @@ def serve(
     compiled: Annotated[bool, typer.Option(help="Run through C++ compiled on this machine.")] = False,
     device: Annotated[str, typer.Option(help="Where to run: cpu or cuda.")] = "cpu",
     requests_per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Requests that each API key may send a minute.")
+        int | None, _guard(min=1, help="Requests that each API key may send a minute.")
     ] = None,
     tokens_per_minute: Annotated[
-        int | None,
-        typer.Option(min=1, help="Tokens, of prompts and answers, that each API key gets a minute."),
+        int | None, _guard(min=1, help="Tokens, of prompts and answers, that each API key gets a minute.")
     ] = None,
+    max_concurrent: Annotated[
+        int | None,
+        _guard(
+            min=1,
+            help="Requests each API key may have under way; beyond, 429. 64, or any number without keys.",
+        ),
+    ] = None,
+    deadline: Annotated[
+        float, _guard(min=0, help="Seconds until an unfinished answer is given up; 0: never.")
+    ] = 300.0,
+    kv_percent: Annotated[
+        int, _guard(min=0, help="Per cent of the KV cache that one request may need; 0: any.")
+    ] = 100,
+    share_prefixes: Annotated[
+        bool, _guard(help="Let all callers share one prefix cache: faster, and it tells them of each other.")
+    ] = False,
+    raw_logprobs: Annotated[
+        bool, _guard(help="Report log-probabilities after logit_bias and unrounded: the model can be copied.")
+    ] = False,
+    validate: Annotated[
+        Validate, _guard(help="What comes of inputs that look like prompt injection; none is perfect.")
+    ] = Validate.OFF,
+    system_prompt: Annotated[
+        Path | None, _guard(exists=True, dir_okay=False, help="Put this text file before every conversation.")
+    ] = None,
+    filter_output: Annotated[
+        Filter | None,
+        _guard(
+            help="What comes of secrets, personal data and the system prompt in answers. Redacted where there is a "
+            "system prompt, otherwise off."
+        ),
+    ] = None,
+    extraction: Annotated[
+        Extraction, _guard(help="What comes of callers who ask as if to copy the model.")
+    ] = Extraction.LOG,
+    guards: Annotated[
+        bool, _guard(help="With --no-guards, whatever else is said: the bare server that lesson 07 attacks.")
+    ] = True,
     drain: Annotated[int, typer.Option(min=0, help="Seconds that requests get to finish at the end.")] = 30,
     logs: Annotated[bool, typer.Option(help="Log every request to standard error, as JSON.")] = True,
 ) -> None:
@@ -58,8 +125,6 @@ def serve(
 
     All connections share one continuous batch. Stop with Ctrl-C: requests under way are finished first.
     """
-    from pathlib import Path
-
     from lessonlib.course import CourseError
 
     try:
@@ -69,12 +134,18 @@ def serve(
             f"lesson serve needs {error.name}, which is not installed; run: pip install 'llm-inference-course[serve]'."
         ) from None
 
+    try:
+        said = "" if system_prompt is None else system_prompt.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise CourseError(f"{system_prompt} is not a text in UTF-8; save it as one.") from None
     bound = bind(host, port)  # first, because what follows takes a while
 
     from lessonlib import LLM
+    from lessonlib.security.admission import AdmissionLimits
     from lessonlib.serving.app import create_app
     from lessonlib.serving.auth import Keys
     from lessonlib.serving.engine import AsyncEngine
+    from lessonlib.serving.guards import Guards
     from lessonlib.serving.logs import to_stream
 
     llm = LLM(
@@ -92,16 +163,62 @@ def serve(
     name = Path(model).resolve().name if Path(model).is_dir() else model
     keys = Keys(api_key or ())
     weights = (quantization or {"bfloat16": "BF16", "float16": "F16"}.get(dtype, "F32")).upper()
-    limiter = None
-    if requests_per_minute or tokens_per_minute:
-        from lessonlib.security.rate_limiter import LARGEST, RateLimiter
-
-        limiter = RateLimiter(requests_per_minute or LARGEST, tokens_per_minute or LARGEST)
-    app = create_app(AsyncEngine(llm, max_waiting), name, keys=keys, weights=weights, limiter=limiter)
+    chosen = _guards(
+        AdmissionLimits(
+            queue=max_waiting,
+            tenant_requests=max_concurrent or (64 if keys else None),
+            deadline=deadline or None,
+            kv_percent=kv_percent or None,
+        ),
+        (requests_per_minute, tokens_per_minute),
+        share_prefixes,
+        raw_logprobs,
+        validate,
+        filter_output or (Filter.REDACT if said else Filter.OFF),
+        said,
+        extraction,
+    )
+    app = create_app(
+        AsyncEngine(llm),
+        name,
+        keys=keys,
+        guards=chosen if guards else Guards.off(),
+        weights=weights,
+        system_prompt=said,
+    )
     if logs:
         to_stream()
     Server(app, bound, drain_seconds=drain, ready=lambda url: _announce(url, name, bool(keys), host)).run()
     typer.echo("The server has stopped.")
+
+
+def _guards(
+    limits: AdmissionLimits,
+    per_minute: tuple[int | None, int | None],
+    share_prefixes: bool,
+    raw_logprobs: bool,
+    validate: Validate,
+    output: Filter,
+    system_prompt: str,
+    extraction: Extraction,
+) -> Guards:
+    from lessonlib.security import ExtractionDetector, InputValidator, OutputFilter, RateLimiter
+    from lessonlib.security.logit_surface import LogitSurfacePolicy
+    from lessonlib.security.rate_limiter import LARGEST
+    from lessonlib.security.tenants import TenantSalt
+    from lessonlib.serving.guards import Guards
+
+    requests, tokens = per_minute
+    return Guards(
+        limits,
+        limiter=RateLimiter(requests or LARGEST, tokens or LARGEST) if requests or tokens else None,
+        salts=None if share_prefixes else TenantSalt(),
+        validator=None if validate is Validate.OFF else InputValidator(validate.value),
+        output=None if output is Filter.OFF else OutputFilter(output.value, system_prompt),
+        surface=LogitSurfacePolicy.off() if raw_logprobs else LogitSurfacePolicy(),
+        detector=None if extraction is Extraction.OFF else ExtractionDetector(),
+        detector_blocks=extraction is Extraction.BLOCK,
+    )
 
 
 def _announce(url: str, name: str, needs_key: bool, host: str) -> None:

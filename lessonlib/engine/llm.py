@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from .acceptance import Costs
 from .batching import ContinuousBatcher
 from .blocks import BlockPool
+from .chat import encode_chat
 from .checkpoint import load_model
 from .config import check_whole, is_whole
 from .errors import BadParameter
@@ -215,15 +216,14 @@ class LLM:
         messages: Sequence[Message] | Sequence[Sequence[Message]],
         params: SamplingParams | None = None,
     ) -> list[RequestOutput]:
-        """Answer a conversation (or several) through the model's chat template.
+        """Answer a conversation (or several) through the model's chat template. What a message says stays in it:
+        the text of a special token is only text there.
 
         >>> llm.chat([{"role": "user", "content": "…"}])[0].outputs[0].text
         """
         conversations = [messages] if messages and isinstance(messages[0], dict) else messages
         prompts = [self.tokenizer.apply_chat_template(list(c)) for c in conversations]  # type: ignore[arg-type]
-        # The template already wrote the special tokens a prompt begins with.
-        ids = [self.tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
-        outputs = self.generate(ids, params)
+        outputs = self.generate([encode_chat(self.tokenizer, c) for c in conversations], params)  # type: ignore[arg-type]
         return [replace(output, prompt=prompt) for output, prompt in zip(outputs, prompts, strict=True)]
 
     def _encode(self, prompt: Any) -> list[int]:

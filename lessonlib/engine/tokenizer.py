@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,12 @@ class Tokenizer:
     def largest_id(self) -> int:
         """The largest id this tokenizer can produce: ids may have gaps."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
+    @cached_property
+    def special_texts(self) -> list[str]:
+        """The texts that are taken for special tokens, wherever they stand."""
+        added = json.loads(self.to_json()).get("added_tokens", [])
+        return sorted(token["content"] for token in added if token["content"])
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text. ``add_special_tokens`` prepends what the model expects (pico: nothing)."""

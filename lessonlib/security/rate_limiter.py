@@ -29,7 +29,7 @@ SLICE = 3_000  # ms; at most 21 slices of a user count at a time
 LARGEST = 2**32 - 1  # what a counter holds; times are kept modulo this + 1 (49 days)
 
 
-class Reason(StrEnum):
+class LimitReason(StrEnum):
     """Why a request was refused; the values are fit for a metric's label."""
 
     REQUESTS = "requests_per_minute"
@@ -47,13 +47,13 @@ class Decision:
 
     allowed: bool
     retry_after: float | None = 0.0
-    reason: Reason | None = None
+    reason: LimitReason | None = None
     message: str = ""
 
     def __bool__(self) -> bool:
         return self.allowed
 
-    def refuse(self, reason: Reason, retry_after: float | None, message: str) -> None:
+    def refuse(self, reason: LimitReason, retry_after: float | None, message: str) -> None:
         self.allowed = False
         self.retry_after, self.reason, self.message = retry_after, reason, message
 
@@ -117,7 +117,7 @@ class Limiter:
             )
         if tokens > self.tokens_per_minute:
             decision.refuse(
-                Reason.TOO_LARGE,
+                LimitReason.TOO_LARGE,
                 None,
                 f"This request is larger than the whole limit of {self.tokens_per_minute} tokens a minute and can "
                 "never be admitted; ask for fewer tokens.",
@@ -133,12 +133,13 @@ class Limiter:
         """Charge so many tokens more, or take them back."""
         raise NotImplementedError
 
-    def _exceeded(self, decision: Decision, reason: Reason, wait: int) -> None:
+    def _exceeded(self, decision: Decision, reason: LimitReason, wait: int) -> None:
         """Refused, and for how many ms."""
         told = {
-            Reason.REQUESTS: f"The limit of {self.requests_per_minute} requests a minute is reached",
-            Reason.TOKENS: f"The limit of {self.tokens_per_minute} tokens a minute leaves too few for this request",
-            Reason.TOO_MANY_USERS: "The server has as many users as it can count",
+            LimitReason.REQUESTS: f"The limit of {self.requests_per_minute} requests a minute is reached",
+            LimitReason.TOKENS: f"The limit of {self.tokens_per_minute} tokens a minute leaves too few for this "
+            "request",
+            LimitReason.TOO_MANY_USERS: "The server has as many users as it can count",
         }[reason]
         decision.refuse(reason, wait / 1000, f"{told}; try again in {wait / 1000:.3f} s.")
 
@@ -197,13 +198,13 @@ class RateLimiter(Limiter):
             user = self._find(user_id, now)
             if user is None:
                 if wait := self._make_room(now):
-                    self._exceeded(decision, Reason.TOO_MANY_USERS, wait)
+                    self._exceeded(decision, LimitReason.TOO_MANY_USERS, wait)
                     return moment
             else:
                 requests = user[REQUESTS] + 1 - self.requests_per_minute
                 excess = user[TOKENS] + tokens - self.tokens_per_minute
                 if requests > 0 or excess > 0:
-                    reason = Reason.REQUESTS if requests > 0 else Reason.TOKENS
+                    reason = LimitReason.REQUESTS if requests > 0 else LimitReason.TOKENS
                     self._exceeded(decision, reason, _wait(user, now, requests, excess))
                     return moment
             self._charge(user_id, user, moment, 1, tokens)

@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .rate_limiter import SLICE, WINDOW, Decision, Limiter, Reason, Reservation
+from .rate_limiter import SLICE, WINDOW, Decision, Limiter, LimitReason, Reservation
 
 # As in rate_limiter.py, but for indices that begin at 1. Returns a reason (0: admitted) and the ms to wait, or the
 # moment of admission.
@@ -90,7 +90,7 @@ if #user > 3 and (answer[1] == 0 or set_back) then
 end
 return answer
 """
-REASONS = (None, Reason.REQUESTS, Reason.TOKENS)
+REASONS = (None, LimitReason.REQUESTS, LimitReason.TOKENS)
 
 
 class LimiterUnavailable(RuntimeError):

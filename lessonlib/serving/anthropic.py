@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lessonlib.engine import SamplingParams
+from lessonlib.security.admission import MAX_MESSAGES, MAX_PARTS, WHOLE
 
 from .engine import Delta, Usage
 from .errors import ApiError
-from .limits import MAX_MESSAGES, MAX_PARTS, WHOLE
 from .wire import Answer, Body, Exchange, Model, Name, Stops, TextPart, event, given, text_of
 
 
@@ -47,7 +47,8 @@ class Conversation(Body):
     messages: Annotated[list[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES)]
     system: Blocks | None = None
 
-    def encode(self, model: Model) -> list[int]:
+    def encode(self, model: Model) -> tuple[list[int], list[str]]:
+        """Token ids, and what of it is to be judged."""
         model.check_name(self.model)
         if self.messages[-1].role == "assistant":
             raise ApiError(
@@ -56,7 +57,7 @@ class Conversation(Body):
         messages = [{"role": m.role, "content": text_of(m.content)} for m in self.messages]
         if self.system is not None:
             messages.insert(0, {"role": "system", "content": text_of(self.system)})
-        return model.encode_chat(messages)
+        return model.encode_chat(messages), model.texts(messages)
 
 
 class MessagesRequest(Conversation):
@@ -91,7 +92,8 @@ class Messages(Exchange):
             ),
             max_tokens=self.model.check_length(body.max_tokens),
         )
-        ids = body.encode(self.model)
+        ids, texts = body.encode(self.model)
+        self.texts = [texts]
         self.prompt_tokens = len(ids)
         return [ids], params
 
@@ -144,15 +146,14 @@ class Messages(Exchange):
         """(stop_reason, stop_sequence)."""
         if answer.finish_reason == "length":
             return "max_tokens", None
-        whole = self.model.llm.tokenizer.decode([choice.token for choice in answer.choices])
-        stops = self.body.stop_sequences or []
-        found = next((stop for stop in stops if whole.startswith(stop, len(answer.text))), None)
-        return ("end_turn", None) if found is None else ("stop_sequence", found)
+        if answer.finish_reason == "filtered":
+            return "refusal", None
+        return ("end_turn", None) if answer.stop is None else ("stop_sequence", answer.stop)
 
 
 def count_tokens(model: Model, body: Conversation) -> dict[str, int]:
     """POST /v1/messages/count_tokens."""
-    return {"input_tokens": len(body.encode(model))}
+    return {"input_tokens": len(body.encode(model)[0])}
 
 
 def _event(data: dict[str, Any]) -> str:

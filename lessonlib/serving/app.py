@@ -1,15 +1,15 @@
 """The application: routes of three vendors around one engine, and what every request passes on its way.
 
 A request meets, in this order: ``Gate`` (who is it?), the bounded reading of its body, the strict model of its wire
-format, and ``Reply``, which alone talks to the engine and sees to it that nothing is left there.
+format, and ``Reply``, which asks the guards, alone talks to the engine, and sees to it that nothing is left there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,19 +19,20 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 
 from lessonlib.engine import EngineError
+from lessonlib.engine.prompts import check_prompt
+from lessonlib.security.admission import AdmissionLimits, Refused
 
 from . import anthropic, ollama, openai
 from .auth import Keys
 from .engine import AsyncEngine
+from .errors import from_admission
 from .gate import Gate
-from .limits import Limits, parse_json, read_body
+from .guards import Guards
+from .limits import parse_json, read_body
 from .metrics import Metrics
 from .reply import Reply
 from .shared import Shared
 from .wire import VERSION, Model
-
-if TYPE_CHECKING:
-    from lessonlib.security.rate_limiter import Limiter
 
 
 def create_app(
@@ -39,18 +40,19 @@ def create_app(
     name: str,
     *,
     keys: Keys | None = None,
-    limits: Limits | None = None,
+    guards: Guards | None = None,
     weights: str = "F32",
-    salt: Callable[[str], str] | None = None,
-    limiter: Limiter | None = None,
+    system_prompt: str = "",
 ) -> FastAPI:
     """The server as an ASGI application; it starts the engine's thread when it starts, and stops it when it stops.
 
-    name: of the model, as clients ask for it. weights: their format, shown to Ollama's clients. salt: from a caller's
-    name to what separates its prefix cache from that of others (default: the name itself, so nothing is shared).
-    limiter: of requests and tokens a minute, for each caller.
+    name: of the model, as clients ask for it. keys: of those who may come in. guards: what else is switched on.
+    weights: their format, shown to Ollama's clients. system_prompt: put before every conversation; to keep it from
+    leaking, give it to the guards' ``OutputFilter``, too. Raises PromptTooLong if it leaves no room for one.
     """
-    model = Model(name, engine.llm, weights)
+    model = Model(name, engine.llm, weights, system_prompt)
+    if system_prompt:
+        check_prompt(engine.llm.model, model.encode_chat([]))
     metrics = Metrics()
     metrics.watch(engine)
     engine.on_end = metrics.ended
@@ -68,13 +70,11 @@ def create_app(
         docs_url=None,  # these pages would fetch scripts from elsewhere
         redoc_url=None,
     )
-    shared = Shared(
-        engine, model, metrics, keys or Keys(), limits or Limits(), salt or (lambda name: name), limiter
-    )
+    shared = Shared(engine, model, metrics, keys or Keys(), guards or Guards())
     app.state.shared = shared
-    app.router.route_class = _strict(shared.limits)
+    app.router.route_class = _strict(shared.guards.limits)
     app.add_middleware(Gate, shared=shared)
-    for kind in (HTTPException, RequestValidationError, EngineError):
+    for kind in (HTTPException, RequestValidationError, EngineError, Refused):
         app.add_exception_handler(kind, shared.refuse)
     _add_routes(app, shared)
     return app
@@ -146,17 +146,25 @@ def _id(request: Request) -> str:
     return request.scope["state"]["id"]
 
 
-def _strict(limits: Limits) -> type[APIRoute]:
+async def _answered(reading: Awaitable[Any]) -> Any:
+    """FastAPI lets no exception pass from here but its own."""
+    try:
+        return await reading
+    except Refused as refused:
+        raise from_admission(refused) from None
+
+
+def _strict(limits: AdmissionLimits) -> type[APIRoute]:
     """Routes that read a body within the limits, and as strictly as its format is checked afterwards."""
 
     class Strict(Request):
         async def body(self) -> bytes:
             if not hasattr(self, "_body"):
-                self._body = await read_body(self, limits)
+                self._body = await _answered(read_body(self, limits))
             return self._body
 
         async def json(self) -> Any:
-            return await asyncio.to_thread(parse_json, await self.body(), limits)
+            return await _answered(asyncio.to_thread(parse_json, await self.body(), limits))
 
     class Route(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -11,11 +11,11 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,22 +23,34 @@ from lessonlib.engine import LLM, SamplingParams
 from lessonlib.engine.llm import TextRequest
 from lessonlib.engine.sampling import Choice
 from lessonlib.engine.scheduler import Request
-from lessonlib.engine.tokenizer import Detokenizer
+from lessonlib.engine.tokenizer import Detokenizer, Tokenizer
 
-from .errors import ClientGone, EngineFailed, EngineStopped, QueueFull
+from .errors import ClientGone, EngineFailed, EngineStopped
 
 PATIENCE = 3  # failing steps in a row until the requests in them are given up
 log = logging.getLogger(__name__)
 
 
+class Token(NamedTuple):
+    """A chosen token, and the characters of the answer that it is (part of). A stop text is no part of the answer."""
+
+    choice: Choice
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one sequence gained in one step; ``finish_reason`` comes with its last delta."""
+    """What one sequence gained in one step. With its last one come ``finish_reason``, and ``stop``: which text it met.
+
+    Tokens may come before their text, which waits while it could still become a stop text.
+    """
 
     index: int
     text: str
-    choices: list[Choice]
+    tokens: list[Token]
     finish_reason: str | None
+    stop: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,16 +66,37 @@ class Usage:
 class Served(TextRequest):
     """A request that knows what of it has been told already."""
 
+    tokenizer: Tokenizer = field(kw_only=True)
     index: int = 0
     generation: Generation | None = None
     told: int = 0
     sent: int = 0
+    places: list[tuple[int, int]] = field(default_factory=list)  # of each token, in the text
+
+    def follow(self) -> str | None:
+        start = len(self.text)
+        ended = super().follow()
+        # Part of a character, or a text cut off in this token: it is (at least) the next character all the same.
+        end = max(start, len(self.text)) + (ended is not None or start >= len(self.text))
+        self.places += [(start, end)] * (len(self.choices) - len(self.places))
+        return ended
 
     def news(self) -> Delta:
         text = self.settled
-        delta = Delta(self.index, text[self.sent :], self.choices[self.told :], self.finish_reason)
-        self.sent, self.told = len(text), len(self.choices)
+        fresh = zip(self.choices[self.told :], self.places[self.told :], strict=False)
+        tokens = [Token(choice, *place) for choice, place in fresh]
+        stop = self._stop() if self.finish_reason == "stop" else None
+        delta = Delta(self.index, text[self.sent :], tokens, self.finish_reason, stop)
+        self.sent = len(text)
+        self.told += len(tokens)
         return delta
+
+    def _stop(self) -> str | None:
+        """The stop text at which the answer ends, None if that is the end of text."""
+        if not self.params.stop:
+            return None
+        whole = self.tokenizer.decode([choice.token for choice in self.choices])
+        return next((stop for stop in self.params.stop if whole.startswith(stop, len(self.text))), None)
 
 
 class Generation:
@@ -83,8 +116,8 @@ class Generation:
         """Raises what the engine refuses: PromptTooLong, TokenOutOfRange, CacheFull …"""
         await self._next()
 
-    async def deltas(self) -> AsyncIterator[Delta]:
-        """What every step brings, until all sequences have finished. Raises EngineFailed, EngineStopped, ClientGone."""
+    async def deltas(self) -> AsyncGenerator[Delta, None]:
+        """What every step brings, until all have finished. Raises EngineFailed, EngineStopped, why it was aborted."""
         left = len(self.requests)
         while left:
             delta = await self._next()
@@ -92,10 +125,10 @@ class Generation:
             left -= delta.finish_reason is not None
             yield delta
 
-    def abort(self) -> None:
-        """Take the rest back; the blocks are free before the next step."""
+    def abort(self, why: Exception | None = None) -> None:
+        """Take the rest back; the blocks are free before the next step. ``deltas`` raises ``why`` (or ClientGone)."""
         if not self.over:
-            self._told.put_nowait(ClientGone())
+            self._told.put_nowait(why or ClientGone())
             self.engine.post(partial(self.engine.end, self))
 
     @property
@@ -121,14 +154,12 @@ class Generation:
 class AsyncEngine:
     """An LLM in a thread of its own. While it runs, the LLM belongs to that thread: do not call its ``generate``.
 
-    max_waiting: sequences that may wait beyond the max_num_seqs that run. on_end: called on the event loop for every
-    generation that is over, however it ended.
+    It takes whatever it is given; how much may wait is for ``security.admission`` to say. on_end: called on the event
+    loop for every generation that is over, however it ended.
     """
 
-    def __init__(
-        self, llm: LLM, max_waiting: int = 256, on_end: Callable[[Generation], None] = lambda _: None
-    ):
-        self.llm, self.max_waiting, self.on_end = llm, max_waiting, on_end
+    def __init__(self, llm: LLM, on_end: Callable[[Generation], None] = lambda _: None):
+        self.llm, self.on_end = llm, on_end
         self.batcher, self.scheduler = llm.batcher, llm.batcher.scheduler
         self.sequences = 0  # that have come in and are not over yet
         self.failed_steps = 0
@@ -161,17 +192,13 @@ class AsyncEngine:
             await asyncio.to_thread(thread.join)
 
     def open(self, prompts: Sequence[Sequence[int]], params: SamplingParams, salt: str = "") -> Generation:
-        """Hand in prompts (token ids). Returns at once. Raises QueueFull, EngineStopped."""
+        """Hand in prompts (token ids). Returns at once. Raises EngineStopped."""
         if not self.alive:
             raise EngineStopped("This server is going down; ask another one, or later.")
-        count = len(prompts) * params.n
-        room = self.scheduler.max_num_seqs + self.max_waiting - self.sequences
-        if count > room:
-            raise QueueFull(f"{self.sequences} requests run and wait, which is the limit; try again later.")
         generation = Generation(self, self._requests(prompts, params, salt))
         for request in generation.requests:
             request.generation = generation
-        self.sequences += count
+        self.sequences += len(generation.requests)
         self.post(partial(self._add, generation))
         return generation
 
@@ -187,6 +214,7 @@ class AsyncEngine:
                     generator=torch.Generator("cpu").manual_seed(seed % 2**64),
                     salt=salt,
                     leader=leader,
+                    tokenizer=self.llm.tokenizer,
                     detokenizer=Detokenizer(self.llm.tokenizer),
                     index=len(requests),
                 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from starlette.exceptions import HTTPException
 
 from lessonlib.engine import EngineError
+from lessonlib.security.admission import Refused
 
-# kind: its HTTP status. The kinds are also the reasons in the metric of rejections.
+# kind: its HTTP status.
 STATUS = {
     "invalid": 400,
     "authentication": 401,
@@ -16,6 +19,7 @@ STATUS = {
     "too_large": 413,
     "encoding": 415,
     "rate_limit": 429,
+    "headers": 431,
     "internal": 500,
     "unavailable": 503,
 }
@@ -25,16 +29,20 @@ class ApiError(HTTPException):
     """A request that gets an error for an answer.
 
     kind: a key of STATUS. message: one sentence for the client. param: the field at fault. retry_after: in seconds.
+    reason: more exactly than the kind, for metrics, logs and programs.
     """
 
-    def __init__(self, kind: str, message: str, param: str | None = None, retry_after: int | None = None):
-        headers = None if retry_after is None else {"retry-after": str(retry_after)}
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        param: str | None = None,
+        retry_after: float | None = None,
+        reason: str | None = None,
+    ):
+        headers = None if retry_after is None else {"retry-after": str(math.ceil(retry_after))}
         super().__init__(STATUS[kind], message, headers)
-        self.kind, self.message, self.param = kind, message, param
-
-
-class QueueFull(EngineError):
-    """As many requests wait as may wait."""
+        self.kind, self.message, self.param, self.reason = kind, message, param, reason or kind
 
 
 class EngineStopped(EngineError):
@@ -51,8 +59,6 @@ class ClientGone(Exception):
 
 def from_engine(error: EngineError) -> ApiError:
     """What the engine refused, as an answer."""
-    if isinstance(error, QueueFull):
-        return ApiError("rate_limit", str(error), retry_after=1)
     if isinstance(error, EngineStopped):
         return ApiError("unavailable", str(error))
     return ApiError("internal" if isinstance(error, EngineFailed) else "invalid", str(error))
@@ -62,8 +68,17 @@ def from_http(error: HTTPException) -> ApiError:
     """What the framework refused (no such page, no such method), as an answer of ours."""
     if isinstance(error, ApiError):
         return error
-    kind = next((kind for kind, status in STATUS.items() if status == error.status_code), "invalid")
-    return ApiError(kind, f"{error.detail}; /openapi.json says what this server answers.")
+    return ApiError(_kind(error.status_code), f"{error.detail}; /openapi.json says what this server answers.")
+
+
+def from_admission(refused: Refused) -> ApiError:
+    """What is not let in, as an answer."""
+    kind = _kind(refused.status)
+    return ApiError(kind, refused.message, refused.param, refused.retry_after, refused.reason.value)
+
+
+def _kind(status: int) -> str:
+    return next((kind for kind, its in STATUS.items() if its == status), "invalid")
 
 
 def from_validation(errors: list[dict]) -> ApiError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import nullcontext
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,7 +17,10 @@ LEFT = 499  # nginx's number for a client that left without an answer
 
 
 class Gate:
-    """The first to see a request: gives it an id, asks who it is, counts and logs it when it is answered."""
+    """Gives a request an id, asks who it is and whether there is a place for it; in the end, counts and logs it.
+
+    ``scope["state"]["connection"]``: how many connections there were when this one came, with it (from ``server``).
+    """
 
     def __init__(self, app: ASGIApp, shared: Shared):
         self.app, self.shared = app, shared
@@ -24,7 +28,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        start, status = time.perf_counter(), LEFT
+        start, status, guards = time.perf_counter(), LEFT, self.shared.guards
         state = scope.setdefault("state", {})
         state["id"], state["fields"] = secrets.token_hex(12), {}
 
@@ -34,12 +38,19 @@ class Gate:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = headers["request-id"] = state["id"]
+                if state.get("connection", 0) > guards.limits.connections:
+                    headers["connection"] = "close"
             await send(message)
 
         try:
-            if scope["path"] != "/health":
-                state["caller"] = self.shared.keys.identify(Headers(scope=scope))
-            await self.app(scope, receive, sending)
+            guards.limits.check_connections(state.get("connection", 0))
+            guards.limits.check_headers(scope["headers"])
+            if scope["path"] == "/health":
+                return await self.app(scope, receive, sending)
+            caller = state["caller"] = self.shared.keys.identify(Headers(scope=scope))
+            # Only what is posted is work, and who waits for it must still be able to look around.
+            with guards.slot(caller) if scope["method"] == "POST" else nullcontext():
+                await self.app(scope, receive, sending)
         except Exception as error:
             if status != LEFT:  # it has begun to answer: all that is left is to break off
                 raise

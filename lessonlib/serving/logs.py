@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+LOGGERS = ("lessonlib.serving", "lessonlib.security", "uvicorn.error")
 requests = logging.getLogger("lessonlib.serving.requests")
 
 
@@ -27,12 +28,12 @@ class JsonLines(logging.Formatter):
 
 
 def to_stream(stream: TextIO = sys.stderr, level: int = logging.INFO) -> logging.Handler:
-    """Send this room's logs, and uvicorn's complaints, to a stream as JSON lines; returns the handler."""
+    """Send this room's logs, the guards', and uvicorn's complaints, to a stream as JSON lines; returns the handler."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
-    for name, lowest in (("lessonlib.serving", level), ("uvicorn.error", logging.WARNING)):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
-        logger.setLevel(lowest)
+        logger.setLevel(logging.WARNING if name == "uvicorn.error" else level)
         logger.propagate = False
     return handler

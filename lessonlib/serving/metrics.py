@@ -24,6 +24,8 @@ class Metrics:
 
         self.http = counter("http_requests", "Answers.", "route", "status")
         self.rejections = counter("rejections", "Requests refused.", "reason")
+        self.suspicions = counter("suspicions", "Doubts of a guard that let the request pass.", "guard")
+        self.findings = counter("findings", "What the output filter found.", "kind")
         self.finished = counter("sequences_finished", "Sequences by how they ended.", "reason")
         self.prompt_tokens = counter("prompt_tokens", "Tokens of prompts.")
         self.prefix_hits = counter("prefix_hit_tokens", "Tokens of prompts found in the KV cache.")

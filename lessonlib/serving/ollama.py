@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lessonlib.engine import SamplingParams
+from lessonlib.security.admission import MAX_IDS, MAX_MESSAGES, MAX_NAME, WHOLE
 
 from .engine import Delta, Usage
 from .errors import ApiError
-from .limits import MAX_MESSAGES, MAX_NAME, WHOLE
 from .wire import VERSION, Body, Exchange, Model, Name, Stop, Stops, given
 
 LATEST = ":latest"
@@ -78,7 +78,7 @@ class GenerateRequest(Common):
     raw: bool | None = None
     template: Literal[""] | None = None
     suffix: Literal[""] | None = None
-    context: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=2**15)] | None = None
+    context: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=MAX_IDS)] | None = None
     images: Annotated[list[str], Field(max_length=0)] | None = None
 
 
@@ -136,7 +136,7 @@ class _Ollama(Exchange):
         now = time.perf_counter()
         first = self.first or now
         return self._head(text, done=True) | {
-            "done_reason": self.answers[0].finish_reason,
+            "done_reason": _finish(self.answers[0].finish_reason),
             "total_duration": int((now - self.start) * 1e9),
             "load_duration": 0,
             "prompt_eval_count": usage.prompt_tokens,
@@ -161,18 +161,24 @@ class Generate(_Ollama):
         body, model = self.body, self.model
         model.check_name(body.model, LATEST)
         params = self.options.params(model)
+        before = body.context or []
         if body.raw or model.llm.tokenizer.chat_template is None:
-            ids = model.encode((body.system or "") + (body.prompt or ""))
+            texts = [(body.system or "") + (body.prompt or "")]
+            ids = model.encode(texts[0])
         else:
             messages = [{"role": "system", "content": body.system}] if body.system else []
-            ids = model.encode_chat([*messages, {"role": "user", "content": body.prompt or ""}])
-        self.prompt = [*(body.context or []), *ids]
+            messages.append({"role": "user", "content": body.prompt or ""})
+            ids, texts = model.encode_chat(messages), model.texts(messages)
+        self.prompt = [*before, *ids]
+        self.texts = [[model.decode(before), *texts] if before else texts]
         return [self.prompt], params
 
     def _last(self, text: str, usage: Usage) -> dict[str, Any]:
         last = super()._last(text, usage)
-        if not self.body.raw:  # what the next call's context can go on from
-            last["context"] = self.prompt + [choice.token for choice in self.answers[0].choices]
+        # What the next call's context can go on from; but it would spell out the server's system prompt.
+        if not (self.body.raw or self.model.system_prompt):
+            told = [token.choice.token for token in self.answers[0].tokens]
+            last["context"] = self.prompt + (told or self.model.encode(self.answers[0].text, False))
         return last
 
 
@@ -190,6 +196,7 @@ class Chat(_Ollama):
         self.model.check_name(self.body.model, LATEST)
         params = self.options.params(self.model)
         messages = [{"role": m.role, "content": m.content} for m in self.body.messages]
+        self.texts = [self.model.texts(messages)]
         return [self.model.encode_chat(messages)], params
 
 
@@ -204,6 +211,10 @@ def loaded(body: GenerateRequest | ChatRequest, model: Model) -> dict[str, Any] 
         else {"message": {"role": "assistant", "content": ""}}
     )
     return {"model": body.model, "created_at": _now(), "done": True, "done_reason": "load", **said}
+
+
+def _finish(reason: str | None) -> str | None:
+    return "content_filter" if reason == "filtered" else reason
 
 
 def tags(model: Model) -> dict[str, Any]:

@@ -11,14 +11,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from lessonlib.engine import SamplingParams
+from lessonlib.security.admission import (
+    MAX_BIAS,
+    MAX_BIASES,
+    MAX_IDS,
+    MAX_LOGPROBS,
+    MAX_MESSAGES,
+    MAX_N,
+    MAX_PROMPTS,
+    WHOLE,
+)
 
-from .engine import Delta, Usage
+from .engine import Delta, Token, Usage
 from .errors import ApiError
-from .limits import MAX_BIAS, MAX_BIASES, MAX_LOGPROBS, MAX_MESSAGES, MAX_N, MAX_PROMPTS, WHOLE
-from .tokens import as_chat, as_completion, length
+from .tokens import as_chat, as_completion
 from .wire import Answer, Body, Content, Exchange, Model, Name, Stop, Stops, event, given, text_of
 
 TokenId = Annotated[int, Field(ge=0)]
+Ids = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_IDS)]
 
 
 class StreamOptions(Body):
@@ -88,10 +98,8 @@ class CompletionRequest(Sampling):
     prompt: (
         str
         | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[
-            list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MAX_PROMPTS)
-        ]
+        | Ids
+        | Annotated[list[Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
     )
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
@@ -158,8 +166,7 @@ class Completion(_OpenAI):
     def __init__(self, model: Model, id: str, body: CompletionRequest):
         super().__init__(model, f"cmpl-{id}", body)
         self.body: CompletionRequest = body
-        self.prompts: list[str] = []  # as texts, for echo
-        self.offsets: dict[int, int] = {}
+        self.prompts: list[str] = []  # for echo
 
     def prepare(self) -> tuple[list[list[int]], SamplingParams]:
         body = self.body
@@ -173,11 +180,9 @@ class Completion(_OpenAI):
             prompts = [prompts]
         params = body.params(self.model.check_length(body.max_tokens or 16), body.logprobs)
         ids = [self.model.encode(p) if isinstance(p, str) else list(p) for p in prompts]
-        if body.echo:
-            self.prompts = [
-                p if isinstance(p, str) else self.model.llm.tokenizer.decode(p, skip_special_tokens=False)
-                for p in prompts
-            ]
+        texts = [p if isinstance(p, str) else self.model.decode(p) for p in prompts]
+        self.texts = [[text] for text in texts]
+        self.prompts = texts if body.echo else []
         return ids, params
 
     def begin(self) -> str:
@@ -188,22 +193,21 @@ class Completion(_OpenAI):
         )
 
     def piece(self, delta: Delta) -> str:
-        if not (delta.text or delta.finish_reason or self.body.logprobs is not None):
+        if not (delta.text or delta.finish_reason or (delta.tokens and self.body.logprobs is not None)):
             return ""
-        return self.chunk([self._choice(delta.index, delta.text, delta.choices, delta.finish_reason)])
+        return self.chunk([self._choice(delta.index, delta.text, delta.tokens, delta.finish_reason)])
 
     def choice(self, index: int, answer: Answer) -> dict[str, Any]:
         prompt = self.prompts[index // (self.body.n or 1)] if self.prompts else ""
-        return self._choice(index, prompt + answer.text, answer.choices, answer.finish_reason)
+        return self._choice(index, prompt + answer.text, answer.tokens, answer.finish_reason)
 
-    def _choice(self, index: int, text: str, choices: list, finish_reason: str | None) -> dict[str, Any]:
+    def _choice(
+        self, index: int, text: str, tokens: list[Token], finish_reason: str | None
+    ) -> dict[str, Any]:
         logprobs = None
-        if self.body.logprobs is not None and choices:
-            shown, tokenizer = self.model.visible(choices, finish_reason), self.model.llm.tokenizer
-            offset = self.offsets.get(index, 0)
-            logprobs = as_completion(tokenizer, shown, offset)
-            self.offsets[index] = offset + sum(length(tokenizer, choice) for choice in shown)
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
+        if self.body.logprobs is not None and tokens:
+            logprobs = as_completion(self.model.llm.tokenizer, self.model.visible(tokens, finish_reason))
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": _finish(finish_reason)}
 
 
 class Chat(_OpenAI):
@@ -227,6 +231,7 @@ class Chat(_OpenAI):
             {"role": "system" if m.role == "developer" else m.role, "content": text_of(m.content)}
             for m in body.messages
         ]
+        self.texts = [self.model.texts(messages)]
         return [self.model.encode_chat(messages)], params
 
     def begin(self) -> str:
@@ -236,22 +241,26 @@ class Chat(_OpenAI):
         )
 
     def piece(self, delta: Delta) -> str:
-        if not (delta.text or delta.finish_reason or self.body.logprobs):
+        if not (delta.text or delta.finish_reason or (delta.tokens and self.body.logprobs)):
             return ""
         content = {"content": delta.text} if delta.text else {}
-        return self.chunk([self._choice(delta.index, "delta", content, delta.choices, delta.finish_reason)])
+        return self.chunk([self._choice(delta.index, "delta", content, delta.tokens, delta.finish_reason)])
 
     def choice(self, index: int, answer: Answer) -> dict[str, Any]:
         message = {"role": "assistant", "content": answer.text, "refusal": None}
-        return self._choice(index, "message", message, answer.choices, answer.finish_reason)
+        return self._choice(index, "message", message, answer.tokens, answer.finish_reason)
 
     def _choice(
-        self, index: int, name: str, message: dict, choices: list, finish_reason: str | None
+        self, index: int, name: str, message: dict, tokens: list[Token], finish_reason: str | None
     ) -> dict[str, Any]:
         logprobs = None
-        if self.body.logprobs and choices:
-            logprobs = as_chat(self.model.llm.tokenizer, self.model.visible(choices, finish_reason))
-        return {"index": index, name: message, "logprobs": logprobs, "finish_reason": finish_reason}
+        if self.body.logprobs and tokens:
+            logprobs = as_chat(self.model.llm.tokenizer, self.model.visible(tokens, finish_reason))
+        return {"index": index, name: message, "logprobs": logprobs, "finish_reason": _finish(finish_reason)}
+
+
+def _finish(reason: str | None) -> str | None:
+    return "content_filter" if reason == "filtered" else reason
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -283,8 +292,8 @@ _CODES = {"authentication": "invalid_api_key", "rate_limit": "rate_limit_exceede
 
 
 def error_body(error: ApiError) -> dict[str, Any]:
-    code = (
-        "model_not_found" if (error.kind, error.param) == ("not_found", "model") else _CODES.get(error.kind)
-    )
+    code = _CODES.get(error.kind) or (error.reason if error.reason != error.kind else None)
+    if (error.kind, error.param) == ("not_found", "model"):
+        code = "model_not_found"
     kind = _TYPES.get(error.kind, "invalid_request_error")
     return {"error": {"message": error.message, "type": kind, "param": error.param, "code": code}}

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from lessonlib.engine import EngineError, SamplingParams
+from lessonlib.security.admission import Demand
 
-from .engine import Generation
-from .errors import ApiError, ClientGone
+from .engine import Delta, Generation
+from .errors import ClientGone
+from .screen import Screen, surface
 from .shared import Shared
 from .wire import Exchange
+
+FLAG = (
+    "x-input-flagged"  # header of an answer to an input that the validator only flags; its value is the score
+)
 
 
 class Reply(Response):
@@ -24,59 +29,84 @@ class Reply(Response):
 
     def __init__(self, shared: Shared, exchange: Exchange):
         super().__init__()
-        self.shared, self.exchange = shared, exchange
+        self.shared, self.exchange, self.guards = shared, exchange, shared.guards
+        self.start = time.monotonic()
+        self.flags: dict[str, str] = {}  # headers
+        self.accounted = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        shared, exchange = self.shared, self.exchange
-        prompts, params = await asyncio.to_thread(exchange.prepare)
-        if (count := len(prompts) * params.n) > shared.limits.sequences:
-            raise ApiError(
-                "invalid",
-                f"prompts × n is {count}, and {shared.limits.sequences} is the limit; ask for fewer.",
-                "n",
-            )
-        caller = scope["state"]["caller"]
-        settle = await asyncio.to_thread(self._reserve, caller, prompts, params)
-        try:
-            generation = shared.engine.open(prompts, params, shared.salt(caller))
-        except EngineError:
-            settle(0)
-            raise
+        exchange = self.exchange
+        self.caller: str = scope["state"]["caller"]
+        self.fields: dict[str, Any] = scope["state"]["fields"]
+        generation = await self._open()
         leaving = asyncio.create_task(_abort_when_gone(receive, generation))
+        deadline = asyncio.get_running_loop().call_later(
+            self.left, generation.abort, self.guards.limits.late()
+        )
         try:
             await generation.admitted()
             if exchange.stream:
                 await self._stream(generation, scope, receive, send)
             else:
-                async for delta in generation.deltas():
+
+                async def keep(delta: Delta) -> None:
                     exchange.take(delta)
-                await JSONResponse(exchange.whole(generation.usage))(scope, receive, send)
+
+                await self._read(generation, keep)
+                await self._account(generation)
+                await JSONResponse(exchange.whole(generation.usage), headers=self.flags)(scope, receive, send)
         except ClientGone:
             pass
         finally:
+            deadline.cancel()
             leaving.cancel()
             generation.abort()
-            usage = generation.usage
-            settle(usage.prompt_tokens + usage.completion_tokens)
-            _note(scope["state"]["fields"], generation)
+            await self._account(generation)
+            self._note(generation)
 
-    def _reserve(
-        self, caller: str, prompts: Sequence[Sequence[int]], params: SamplingParams
-    ) -> Callable[[int], None]:
-        """Count the most this can use against the caller's limit; returns what to call with what it did use."""
-        limiter, context = self.shared.limiter, self.shared.model.context
-        if limiter is None:
-            return lambda used: None
-        most = sum(
-            len(prompt) + params.n * min(params.max_tokens, max(0, context - len(prompt)))
-            for prompt in prompts
+    async def _open(self) -> Generation:
+        """Past every guard that stands before the engine. A refusal gives back the tokens that were reserved."""
+        exchange, guards, engine = self.exchange, self.guards, self.shared.engine
+        limits, pool = guards.limits, engine.scheduler.pool
+        prompts, params = await asyncio.to_thread(exchange.prepare)
+        demand = Demand(tuple(map(len, prompts)), params.n, params.max_tokens, self.shared.model.context)
+        limits.check_demand(demand, pool.block_size, pool.num_blocks)
+        guards.check_suspect(self.caller)
+        self.settle: Callable[[int], None] = await asyncio.to_thread(
+            guards.reserve, self.caller, demand.tokens
         )
-        if not (reservation := limiter.reserve(caller, most)):
-            after = reservation.retry_after
-            raise ApiError(
-                "rate_limit", reservation.message, retry_after=None if after is None else math.ceil(after)
-            )
-        return partial(limiter.settle, reservation)
+        try:
+            await self._judge()
+            self.left = limits.seconds_left(time.monotonic() - self.start)
+            limits.check_queue(demand.sequences, engine.sequences, engine.scheduler.max_num_seqs)
+            guards.admit_logprobs(self.caller, params)
+            params, shown = surface(guards.surface, params)
+            self.screen = Screen(guards.output, shown)
+            return engine.open(prompts, params, guards.salt(self.caller))
+        except BaseException:
+            await asyncio.to_thread(self.settle, 0)
+            raise
+
+    async def _judge(self) -> None:
+        verdict = await asyncio.to_thread(self.guards.judge, self.exchange.texts)
+        if verdict is None:
+            return
+        self.fields["input"] = {"action": verdict.action, "score": round(verdict.score, 3)}
+        if verdict.is_malicious:
+            self.shared.metrics.suspicions.labels("validator").inc()
+            if verdict.action == "flag":
+                self.flags[FLAG] = f"{verdict.score:.3f}"
+
+    async def _read(self, generation: Generation, take: Callable[[Delta], Awaitable[None]]) -> None:
+        """Hand on what may be seen, until all sequences have ended, by themselves or because they were cut off."""
+        left = len(generation.requests)
+        async with aclosing(generation.deltas()) as deltas:
+            async for delta in deltas:
+                if (shown := self.screen(delta)) is not None:
+                    left -= shown.finish_reason is not None
+                    await take(shown)
+                if not left:
+                    return
 
     async def _stream(self, generation: Generation, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self.exchange
@@ -85,35 +115,56 @@ class Reply(Response):
             if text or not more:
                 await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
 
-        head = Response(media_type=exchange.media_type, headers={"cache-control": "no-store"})
+        headers = {"cache-control": "no-store", **self.flags}
+        head = Response(media_type=exchange.media_type, headers=headers)
         del head.headers["content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": head.raw_headers})
         try:
             await write(exchange.begin())
-            async for delta in generation.deltas():
-                await write(exchange.piece(delta))
+            await self._read(generation, lambda delta: write(exchange.piece(delta)))
+            await self._account(generation)
             last = exchange.end(generation.usage)
         except ClientGone:
             raise
         except Exception as error:  # too late for a status: the stream itself has to say it
-            last = exchange.broken(self.shared.explain(error))
+            last = exchange.broken(self.shared.explain(error, self.fields))
         await write(last, more=False)
+
+    async def _account(self, generation: Generation) -> None:
+        """Settle what was used and note what the guards found: once, and before the client knows that this was all."""
+        if not self.accounted:
+            self.accounted = True
+            if found := self.screen.findings:
+                self.fields["findings"] = dict(found)
+                for kind, count in found.items():
+                    self.shared.metrics.findings.labels(kind).inc(count)
+            await asyncio.to_thread(self._look_back, generation)
+
+    def _look_back(self, generation: Generation) -> None:
+        ran = [request for request in generation.requests if request.times]
+        usage = generation.usage
+        self.settle(usage.prompt_tokens + usage.completion_tokens if ran else 0)
+        each = len(generation.requests) // len(self.exchange.texts)
+        for request in ran:
+            prompt = "\n".join(self.exchange.texts[request.index // each])
+            if why := self.guards.watch(self.caller, prompt, request.text):
+                self.fields["extraction"] = why
+                self.shared.metrics.suspicions.labels("extraction").inc()
+
+    def _note(self, generation: Generation) -> None:
+        """For the log line."""
+        usage = generation.usage
+        first = min((request.times[0] for request in generation.requests if request.times), default=None)
+        self.fields |= {
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "first_token_seconds": first and round(first - generation.opened, 4),
+            "finish": sorted({request.finish_reason or "abort" for request in generation.requests}),
+        }
 
 
 async def _abort_when_gone(receive: Receive, generation: Generation) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     generation.abort()
-
-
-def _note(fields: dict[str, Any], generation: Generation) -> None:
-    """For the log line of a request."""
-    usage = generation.usage
-    first = min((request.times[0] for request in generation.requests if request.times), default=None)
-    fields |= {
-        "prompt_tokens": usage.prompt_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "first_token_seconds": first and round(first - generation.opened, 4),
-        "finish": sorted({request.finish_reason or "abort" for request in generation.requests}),
-    }

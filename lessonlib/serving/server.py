@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
+import h11
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from lessonlib.course import CourseError
 
-REQUEST_SECONDS = 40.0  # for a request to arrive whole, from its connection or its first byte on
-HEADER_BYTES = 16 * 1024
-CONNECTIONS = 1000
+from .shared import Shared
+
 DRAIN_SECONDS = 30
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which calls ``ready`` with its base URL once it listens.
+    """uvicorn around what ``create_app`` made; it calls ``ready`` with its base URL once it listens.
 
     On SIGTERM or Ctrl-C it takes no new connections, lets the requests it has finish (``drain_seconds`` at most), ends
     the rest, and returns; a second Ctrl-C does not wait.
@@ -28,25 +30,24 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: Any,
+        app: FastAPI,
         bound: socket.socket,
         *,
         drain_seconds: int = DRAIN_SECONDS,
-        request_seconds: float = REQUEST_SECONDS,
         ready: Callable[[str], None] = lambda _: None,
     ):
+        shared: Shared = app.state.shared
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_impatient(request_seconds),
+                http=_guarded(shared),
                 ws="none",
                 loop="asyncio",
                 lifespan="on",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                limit_concurrency=CONNECTIONS,
-                h11_max_incomplete_event_size=HEADER_BYTES,
+                h11_max_incomplete_event_size=shared.guards.limits.header_bytes,
                 backlog=512,
                 timeout_graceful_shutdown=drain_seconds,
             )
@@ -82,22 +83,49 @@ def bind(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     return found
 
 
-def _impatient(seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP/1.1, except that it hangs up on who takes too long to send a request.
+def _guarded(shared: Shared) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP/1.1, except that it hangs up on who takes too long to send a request, and speaks in JSON.
 
-    That ends connections that send nothing, headers byte by byte, or a body that was refused and never ends.
+    The former ends connections that send nothing, headers byte by byte, or a body that was refused and never ends.
+    What is no HTTP names no path, so the answer is in the shape that two of three vendors' clients read. Connections
+    beyond the limit are answered all the same, by ``Gate``; beyond twice the limit they are cut off.
     """
+    limits = shared.guards.limits
 
-    class Impatient(H11Protocol):
+    class Guarded(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            count = len(self.connections)
+            self.app_state = {**self.app_state, "connection": count}
+            if count > 2 * limits.connections:
+                transport.abort()
             self._expect()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self._expect()
+
+        def send_400_response(self, msg: str) -> None:
+            """Called while h11's exception is being handled: only that says whether there was too much of it."""
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # an answer is on its way already
+                self.transport.close()
+                return
+            status, said = shared.bad_http(getattr(sys.exc_info()[1], "error_status_hint", 400) == 431)
+            body = json.dumps(said).encode()
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
+            for event in (
+                h11.Response(status_code=status, headers=headers),
+                h11.Data(body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
@@ -112,7 +140,7 @@ def _impatient(seconds: float) -> type[asyncio.Protocol]:
             if self.transport.is_closing() or not self._waits():
                 self._forget()
             elif self._deadline is None:
-                self._deadline = self.loop.call_later(seconds, self.transport.close)
+                self._deadline = self.loop.call_later(limits.request_seconds, self.transport.close)
 
         def _waits(self) -> bool:
             state = self.conn.their_state.__name__
@@ -126,4 +154,4 @@ def _impatient(seconds: float) -> type[asyncio.Protocol]:
                 self._deadline.cancel()
                 self._deadline = None
 
-    return Impatient
+    return Guarded

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 from lessonlib.engine.sampling import Choice
 from lessonlib.engine.tokenizer import Tokenizer
 
-LOWEST = -9999.0  # stands for minus infinity, which JSON cannot say
+from .engine import Token
+
+# Stands for minus infinity, which JSON cannot say, and for a value that is not told: that of a chosen token which is
+# not among the likeliest (see security.logit_surface). OpenAI's reference gives -9999.0 this meaning.
+LOWEST = -9999.0
 
 
 class Spelled(NamedTuple):
@@ -40,33 +44,27 @@ def spell_top(tokenizer: Tokenizer, choice: Choice) -> list[Spelled]:
     return [spell(tokenizer, token, logprob) for token, logprob in (choice.top or {}).items()]
 
 
-def as_chat(tokenizer: Tokenizer, choices: list[Choice]) -> dict[str, Any]:
+def as_chat(tokenizer: Tokenizer, tokens: list[Token]) -> dict[str, Any]:
     """The ``logprobs`` of OpenAI's chat format."""
     content = []
-    for choice in choices:
+    for choice, *_ in tokens:
         own = spell(tokenizer, choice.token, choice.logprob)
         top = [_named(each) for each in spell_top(tokenizer, choice)]
         content.append({**_named(own), "top_logprobs": top})
     return {"content": content, "refusal": None}
 
 
-def as_completion(tokenizer: Tokenizer, choices: list[Choice], offset: int) -> dict[str, Any]:
-    """The ``logprobs`` of OpenAI's completions; ``offset``: where in the text the first token begins."""
+def as_completion(tokenizer: Tokenizer, tokens: list[Token]) -> dict[str, Any]:
+    """The ``logprobs`` of OpenAI's completions."""
     found: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-    for choice in choices:
+    for choice, start, _ in tokens:
         own = spell(tokenizer, choice.token, choice.logprob)
         found["tokens"].append(own.text)
         found["token_logprobs"].append(own.logprob)
         top = {own.text: own.logprob, **{t.text: t.logprob for t in spell_top(tokenizer, choice)}}
         found["top_logprobs"].append(top if choice.top else None)
-        found["text_offset"].append(offset)
-        offset += length(tokenizer, choice)
+        found["text_offset"].append(start)
     return found
-
-
-def length(tokenizer: Tokenizer, choice: Choice) -> int:
-    """Characters of the text that a token is; part of a character counts as one."""
-    return len(tokenizer.decode([choice.token]))
 
 
 def _named(token: Spelled) -> dict[str, Any]:

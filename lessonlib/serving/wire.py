@@ -17,14 +17,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lessonlib.engine import LLM, ModelConfig, SamplingParams
+from lessonlib.engine.chat import encode_chat
 from lessonlib.engine.errors import PromptTooLong
-from lessonlib.engine.sampling import Choice
 from lessonlib.engine.tokenizer import Message
+from lessonlib.security.admission import MAX_NAME, MAX_PARTS, MAX_STOP_LENGTH, MAX_STOPS
 
-from .chat import encode_chat, special_texts
-from .engine import Delta, Usage
+from .engine import Delta, Token, Usage
 from .errors import ApiError
-from .limits import MAX_NAME, MAX_PARTS, MAX_STOP_LENGTH, MAX_STOPS
 
 VERSION = version("llm-inference-course")
 
@@ -56,11 +55,16 @@ def text_of(content: str | Sequence[TextPart]) -> str:
 
 @dataclass(frozen=True)
 class Model:
-    """The model on offer, as the wire formats see it. format: of its weights, for Ollama's "quantization_level"."""
+    """The model on offer, as the wire formats see it.
+
+    format: of its weights, for Ollama's "quantization_level". system_prompt: the server's own, before every
+    conversation (not before a plain text that is to be continued); "": none.
+    """
 
     name: str
     llm: LLM
     format: str = "F32"
+    system_prompt: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -96,6 +100,10 @@ class Model:
             )
         return self.llm.tokenizer.encode(text, add_special_tokens)
 
+    def decode(self, ids: list[int]) -> str:
+        """The text that a client spelled as token ids, special tokens and all."""
+        return self.llm.tokenizer.decode(ids, skip_special_tokens=False)
+
     @cached_property
     def longest_token(self) -> int:
         """No token stands for more characters than this."""
@@ -104,18 +112,20 @@ class Model:
 
     def encode_chat(self, messages: list[Message]) -> list[int]:
         """Token ids of a conversation, up to where the assistant begins to speak."""
-        return encode_chat(
-            self.llm.tokenizer, messages, self.special_texts, lambda text: self.encode(text, False)
-        )
+        if self.system_prompt:
+            messages = [{"role": "system", "content": self.system_prompt}, *messages]
+        return encode_chat(self.llm.tokenizer, messages, lambda text: self.encode(text, False))
 
-    @cached_property
-    def special_texts(self) -> list[str]:
-        return special_texts(self.llm.tokenizer)
+    def texts(self, messages: list[Message]) -> list[str]:
+        """What is to be judged of a conversation: a system message is the developer's, where the server has none."""
+        return [
+            m["content"] for m in messages if m["content"] and (m["role"] != "system" or self.system_prompt)
+        ]
 
-    def visible(self, choices: list[Choice], finish_reason: str | None) -> list[Choice]:
+    def visible(self, tokens: list[Token], finish_reason: str | None) -> list[Token]:
         """Without the end-of-text token, which is no part of the answer."""
-        ended = finish_reason == "stop" and choices and choices[-1].token in self.config.eos_token_ids
-        return choices[:-1] if ended else choices
+        ended = finish_reason == "stop" and tokens and tokens[-1].choice.token in self.config.eos_token_ids
+        return tokens[:-1] if ended else tokens
 
 
 @dataclass
@@ -123,12 +133,16 @@ class Answer:
     """One sequence, as far as it has come."""
 
     text: str = ""
-    choices: list[Choice] = field(default_factory=list)
+    tokens: list[Token] = field(default_factory=list)
     finish_reason: str | None = None
+    stop: str | None = None
 
 
 class Exchange:
     """One request and its answer in a wire format. ``stream``: is it sent piece by piece?
+
+    texts: once prepared, the client's own behind each prompt, for those who judge them. finish_reason "filtered" is for
+    an answer that the output filter cut short.
 
     Order of calls: ``prepare`` (may take a while, and may raise ApiError or EngineError: called in a thread), then
     either ``begin``, ``piece`` for each delta and ``end`` (each what to send, "" for nothing), or ``whole``.
@@ -141,6 +155,7 @@ class Exchange:
     def __init__(self, model: Model, id: str):
         self.model, self.id = model, id
         self.answers: dict[int, Answer] = {}
+        self.texts: list[list[str]] = []
 
     def prepare(self) -> tuple[list[list[int]], SamplingParams]:
         raise NotImplementedError
@@ -149,8 +164,8 @@ class Exchange:
         """Add a delta to what has come so far."""
         answer = self.answers.setdefault(delta.index, Answer())
         answer.text += delta.text
-        answer.choices += delta.choices
-        answer.finish_reason = delta.finish_reason
+        answer.tokens += delta.tokens
+        answer.finish_reason, answer.stop = delta.finish_reason, delta.stop
         return answer
 
     def begin(self) -> str:

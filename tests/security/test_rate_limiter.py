@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lessonlib.security.rate_limiter import SLICE, Decision, RateLimiter, Reason
+from lessonlib.security.rate_limiter import SLICE, Decision, LimitReason, RateLimiter
 
 from ..engine.conftest import QUIET, is_one_sentence
 from .limiting import NONSENSE, Clock, Event, Rule, arrivals, hammer, run, worst_window
@@ -139,7 +139,9 @@ def test_retry_after_is_when_it_would_be_admitted_and_no_sooner(events, requests
         clock.now = max(clock.now, at)
         decision = limiter.check("user", wanted)
         if not decision:
-            assert decision.reason in (Reason.REQUESTS, Reason.TOKENS) and is_one_sentence(decision.message)
+            assert decision.reason in (LimitReason.REQUESTS, LimitReason.TOKENS) and is_one_sentence(
+                decision.message
+            )
             assert decision.retry_after is not None and 0 < decision.retry_after <= 60.001
             begun = clock.now
             clock.now = begun + decision.retry_after - 0.002
@@ -164,16 +166,16 @@ def test_requests_and_tokens_are_one_decision():
     limiter = RateLimiter(3, 100, clock=Clock())
     assert limiter.check("a", 100)
     refused = limiter.check("a", 1)
-    assert refused.reason is Reason.TOKENS
+    assert refused.reason is LimitReason.TOKENS
     assert limiter.check("a", 0) and limiter.check("a", 0)  # what was refused cost no request
-    assert limiter.check("a", 0).reason is Reason.REQUESTS
+    assert limiter.check("a", 0).reason is LimitReason.REQUESTS
 
 
 def test_what_is_larger_than_the_whole_limit_is_told_never():
     limiter = RateLimiter(60, 1000, clock=Clock())
     for tokens in (1001, 10**18, 10**5000):
         decision = limiter.check("a", tokens)
-        assert not decision and decision.retry_after is None and decision.reason is Reason.TOO_LARGE
+        assert not decision and decision.retry_after is None and decision.reason is LimitReason.TOO_LARGE
         assert is_one_sentence(decision.message) and "never" in decision.message
     assert limiter.check("a", 1000)  # not a token was taken
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lessonlib.security.rate_limiter import SIZE, SLICE, SLICES, RateLimiter, Reason
+from lessonlib.security.rate_limiter import SIZE, SLICE, SLICES, LimitReason, RateLimiter
 
 from ..engine.conftest import QUIET, is_one_sentence
 from .limiting import EDGES, SETTLING, Clock, hammer, in_threads, worst_window
@@ -35,7 +35,7 @@ def test_what_was_not_used_is_given_back():
 def test_the_request_itself_is_not_given_back():
     limiter = RateLimiter(1, 1000, clock=Clock())
     limiter.settle(limiter.reserve("a", 10), 0)
-    assert limiter.check("a").reason is Reason.REQUESTS
+    assert limiter.check("a").reason is LimitReason.REQUESTS
 
 
 def test_a_refused_reservation_gives_nothing_back():
@@ -224,7 +224,7 @@ def test_being_forgotten_gives_nobody_a_fresh_budget(steps, max_users):
         clock.now += gap
         decision = small.check(str(number), tokens)
         assert len(small) <= max_users
-        if decision.reason is Reason.TOO_MANY_USERS:
+        if decision.reason is LimitReason.TOO_MANY_USERS:
             assert is_one_sentence(decision.message) and decision.retry_after is not None
             clock.now += decision.retry_after
             assert small.check(str(number), tokens) == endless.check(str(number), tokens)

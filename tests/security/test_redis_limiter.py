@@ -14,7 +14,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lessonlib.security.rate_limiter import RateLimiter, Reason
+from lessonlib.security.rate_limiter import LimitReason, RateLimiter
 from lessonlib.security.redis_limiter import LimiterUnavailable, RedisRateLimiter
 
 from ..engine.conftest import QUIET, is_one_sentence
@@ -141,7 +141,7 @@ def test_the_time_is_the_server_s_own(client, address, monkeypatch):
     for name in ("time", "monotonic"):
         monkeypatch.setattr(time, name, lambda: 4e9)  # a client from the future
     refused = limiter.check("a")
-    assert refused.reason is Reason.REQUESTS and is_one_sentence(refused.message)
+    assert refused.reason is LimitReason.REQUESTS and is_one_sentence(refused.message)
     assert refused.retry_after is not None and 50 < refused.retry_after <= 60.001
 
 
@@ -195,7 +195,7 @@ def test_senseless_tokens_never_reach_the_server(client, address, tokens):
         RedisRateLimiter(address).check("a", tokens)
     assert is_one_sentence(str(told.value))
     never = RedisRateLimiter(address, 60, 1000).check("a", 10**5000)
-    assert never.reason is Reason.TOO_LARGE and never.retry_after is None
+    assert never.reason is LimitReason.TOO_LARGE and never.retry_after is None
     assert client.keys() == []
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import logging
 import socket
 import threading
 import time
@@ -16,10 +18,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import torch
+from prometheus_client.parser import text_string_to_metric_families
 
 from lessonlib import LLM
+from lessonlib.security.admission import AdmissionLimits
 from lessonlib.serving.app import create_app
 from lessonlib.serving.engine import AsyncEngine
+from lessonlib.serving.guards import Guards
+from lessonlib.serving.logs import LOGGERS, to_stream
 from lessonlib.serving.server import Server, bind
 from tests.engine.fakes import check_pool
 
@@ -82,12 +88,20 @@ def request_bytes(path: str, body: Any, *headers: str) -> bytes:
 
 @contextmanager
 def running(
-    llm: LLM, max_waiting: int = 256, server: dict | None = None, **settings: Any
+    llm: LLM,
+    guards: Guards | None = None,
+    max_waiting: int = 256,
+    server: dict | None = None,
+    **settings: Any,
 ) -> Iterator[Running]:
-    engine = AsyncEngine(llm, max_waiting)
+    guards = guards or Guards(AdmissionLimits(queue=max_waiting))
+    engine = AsyncEngine(llm)
     up = threading.Event()
     instance = Server(
-        create_app(engine, NAME, **settings), bind(), ready=lambda _: up.set(), **(server or {})
+        create_app(engine, NAME, guards=guards, **settings),
+        bind(),
+        ready=lambda _: up.set(),
+        **(server or {}),
     )
     thread = threading.Thread(target=instance.run)
     thread.start()
@@ -98,6 +112,36 @@ def running(
         instance.should_exit = True
         thread.join(SECONDS)
         assert not thread.is_alive()
+
+
+def samples(server: Running) -> dict[str, float]:
+    text = server.server.config.app.state.shared.metrics.text().decode()
+    return {
+        sample.name + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def request_log() -> Iterator[Callable[[list[httpx.Response]], list[dict[str, Any]]]]:
+    """Waits for the log lines of these answers (a line is written behind its answer), and gives them back."""
+    stream = io.StringIO()
+    handler = to_stream(stream)
+
+    def lines(answers: list[httpx.Response]) -> list[dict[str, Any]]:
+        end = time.monotonic() + SECONDS
+        ids = [answer.headers["x-request-id"] for answer in answers]
+        while not all(id in stream.getvalue() for id in ids):
+            assert time.monotonic() < end, stream.getvalue()
+            time.sleep(0.01)
+        found = {line.get("id"): line for line in map(json.loads, stream.getvalue().splitlines())}
+        return [found[id] for id in ids]
+
+    yield lines
+    for name in LOGGERS:
+        logging.getLogger(name).removeHandler(handler)
+        logging.getLogger(name).propagate = True
 
 
 @pytest.fixture(scope="package")

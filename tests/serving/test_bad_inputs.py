@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from lessonlib import LLM
-from lessonlib.serving.limits import Limits
+from lessonlib.security.admission import AdmissionLimits
+from lessonlib.serving.guards import Guards
 
 from .conftest import NAME, running
 
@@ -276,8 +277,8 @@ def test_pages_that_do_not_exist(server, path):
 @pytest.fixture(scope="module")
 def impatient():
     """Bodies have half a second, whole requests one; and one sequence may wait."""
-    settings = {"limits": Limits(body_seconds=0.5), "server": {"request_seconds": 1.0}}
-    with running(LLM(NAME, max_num_seqs=2, num_kv_blocks=200), max_waiting=1, **settings) as found:
+    guards = Guards(AdmissionLimits(body_seconds=0.5, request_seconds=1.0, queue=1))
+    with running(LLM(NAME, max_num_seqs=2, num_kv_blocks=200), guards) as found:
         yield found
         found.empty()
 

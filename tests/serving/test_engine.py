@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from lessonlib import LLM, SamplingParams
 from lessonlib.engine.errors import CacheFull, PromptTooLong
 from lessonlib.serving.engine import PATIENCE, AsyncEngine, Generation
-from lessonlib.serving.errors import ClientGone, EngineFailed, EngineStopped, QueueFull
+from lessonlib.serving.errors import ClientGone, EngineFailed, EngineStopped
 from tests.engine.fakes import check_pool
 
 from .conftest import NAME, run
@@ -27,8 +27,8 @@ def narrow() -> LLM:
 
 
 @asynccontextmanager
-async def started(llm: LLM, **settings):
-    engine = AsyncEngine(llm, **settings)
+async def started(llm: LLM):
+    engine = AsyncEngine(llm)
     await engine.start()
     try:
         yield engine
@@ -48,7 +48,7 @@ async def read(generation: Generation) -> list[tuple[str, list[int], str | None]
         assert reason is None, "nothing comes after the end"
         found[delta.index] = (
             text + delta.text,
-            tokens + [choice.token for choice in delta.choices],
+            tokens + [token.choice.token for token in delta.tokens],
             delta.finish_reason,
         )
     return found
@@ -90,8 +90,8 @@ def test_calls_that_come_and_go_at_any_moment_leave_nothing_and_disturb_nobody(n
         await asyncio.sleep(random.random() * 0.05)
         generation.abort()
         generation.abort()  # twice does no harm
-        with pytest.raises(ClientGone):
-            await read(generation)
+        with suppress(ClientGone):  # unless it was over before
+            assert await read(generation)
 
     async def stay(engine, random):
         await asyncio.sleep(random.random() * 0.1)
@@ -110,13 +110,11 @@ def test_what_the_engine_refuses_comes_at_once_and_costs_the_others_nothing(narr
     ids = twin.tokenizer.encode(PROMPTS[0])
 
     async def work():
-        async with started(narrow, max_waiting=1) as engine:
+        async with started(narrow) as engine:
             with pytest.raises(PromptTooLong):
                 await engine.open([ids, [5] * 3000], GREEDY).admitted()
             with pytest.raises(CacheFull):
                 await engine.open([ids], SamplingParams(max_tokens=500)).admitted()
-            with pytest.raises(QueueFull, match="later"):
-                engine.open([ids] * 5, GREEDY)
             found = await read(engine.open([ids] * 4, GREEDY))
             assert found == right(twin, [ids], GREEDY) * 4
         with pytest.raises(EngineStopped):

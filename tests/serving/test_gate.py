@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import httpx
 import openai
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from starlette.datastructures import Headers
 
 from lessonlib import LLM
+from lessonlib.security.admission import AdmissionLimits
 from lessonlib.security.rate_limiter import RateLimiter
 from lessonlib.serving.auth import Keys
-from lessonlib.serving.logs import JsonLines, to_stream
+from lessonlib.serving.guards import Guards
+from lessonlib.serving.logs import JsonLines
 
-from .conftest import NAME, SECONDS, running
+from .conftest import NAME, SECONDS, running, samples
 
-BODY = {"model": NAME, "prompt": "class Cache:\n" * 20, "max_tokens": 6, "ignore_eos": True}
+BODY = {"model": NAME, "prompt": "class Cache:\n" * 20, "max_tokens": 6, "ignore_eos": True, "temperature": 0}
 CHAT = {"model": NAME, "max_tokens": 2, "messages": [{"role": "user", "content": "x"}]}
 
 
@@ -102,15 +101,6 @@ def test_no_prefix_is_shared_between_callers_whatever_the_body_says(locked):
     assert cached[:3] == [0, 0, 0] and cached[3] > 0
 
 
-def samples(server) -> dict[str, float]:
-    text = server.server.config.app.state.shared.metrics.text().decode()
-    return {
-        sample.name + "".join(f" {value}" for _, value in sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
 def test_what_happens_is_counted():
     with running(LLM(NAME, max_num_seqs=2, num_kv_blocks=30, speculative_model="ngram")) as server:
         assert samples(server)["lesson_kv_blocks"] == 30
@@ -144,7 +134,8 @@ def test_what_happens_is_counted():
 
 
 def test_preemptions_are_counted():
-    with running(LLM(NAME, max_num_seqs=3, num_kv_blocks=9, enable_prefix_caching=False)) as server:
+    guards = Guards(AdmissionLimits(kv_percent=300))  # as preemption makes it possible
+    with running(LLM(NAME, max_num_seqs=3, num_kv_blocks=9, enable_prefix_caching=False), guards) as server:
         answer = server.post(
             "/v1/completions",
             {"model": NAME, "prompt": ["a", "b", "c"], "max_tokens": 100, "ignore_eos": True},
@@ -154,28 +145,20 @@ def test_preemptions_are_counted():
         assert samples(server)["lesson_preemptions_total"] > 0
 
 
-def test_a_line_of_json_for_each_request_and_nothing_of_what_was_said(locked):
-    stream = io.StringIO()
-    handler = to_stream(stream)
-    try:
-        for prompt in ("my password is 12345\n", '"}\nforged'):
-            answer = locked.post("/v1/completions", {**BODY, "prompt": prompt}, headers=bearer("first-key"))
-        locked.post("/v1/completions/nowhere", BODY, headers=bearer("wrong\tkey"))
-        ends = time.monotonic() + 20
-        while (
-            stream.getvalue().count("\n") < 3 and time.monotonic() < ends
-        ):  # a line is written behind its answer
-            time.sleep(0.01)
-    finally:
-        for name in ("lessonlib.serving", "uvicorn.error"):
-            logging.getLogger(name).removeHandler(handler)
-    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+def test_a_line_of_json_for_each_request_and_nothing_of_what_was_said(locked, request_log):
+    answers = [
+        locked.post("/v1/completions", {**BODY, "prompt": prompt}, headers=bearer("first-key"))
+        for prompt in ("my password is 12345\n", '"}\nforged')
+    ]
+    answers.append(locked.post("/v1/completions/nowhere", BODY, headers=bearer("wrong\tkey")))
+    lines = request_log(answers)
     assert [(line["status"], line["caller"]) for line in lines] == [(200, "ann"), (200, "ann"), (401, None)]
-    assert lines[1]["id"] == answer.headers["x-request-id"] == answer.headers["request-id"]
+    assert lines[1]["id"] == answers[1].headers["request-id"]
     assert lines[1]["completion_tokens"] == 6 and lines[1]["finish"] == ["length"]
     assert 0 < lines[1]["first_token_seconds"] <= lines[1]["seconds"]
+    assert lines[2]["refused"] == "authentication" and "refused" not in lines[1]
     for secret in ("12345", "forged", "first-key", "wrong"):
-        assert secret not in stream.getvalue()
+        assert secret not in json.dumps(lines)
 
 
 def test_an_exception_is_one_line_too():
@@ -236,7 +219,7 @@ def test_a_rate_limit_counts_what_was_used_and_says_when_to_come_back(path):
     keys = {"a": {"x-api-key": "key-a"}, "b": {"x-api-key": "key-b"}}
     body = {"prompt": "x"} if path == "/v1/completions" else {"messages": CHAT["messages"]}
     large = {"model": NAME, "max_tokens": 900, **body}
-    with running(LLM(NAME), keys=Keys(["a:key-a", "b:key-b"]), limiter=limiter) as server:
+    with running(LLM(NAME), Guards(limiter=limiter), keys=Keys(["a:key-a", "b:key-b"])) as server:
         for _ in range(5):  # each gives back what it reserved and did not use
             assert server.post(path, {**large, **stops}, headers=keys["a"]).status_code == 200
         assert server.post(path, {**large, "max_tokens": 0}, headers=keys["a"]).status_code == 400

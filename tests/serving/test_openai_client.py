@@ -117,8 +117,8 @@ def test_logprobs_of_a_completion(client, twin):
     for token, logprob, top, expect in zip(
         found.tokens, found.token_logprobs, found.top_logprobs, right, strict=True
     ):
-        assert top[token] == logprob == pytest.approx(max(expect.values()), abs=1e-4)
-        assert sorted(top.values()) == pytest.approx(sorted(expect.values()), abs=1e-4)
+        assert top[token] == logprob == pytest.approx(max(expect.values()), abs=0.0051)  # it is rounded
+        assert sorted(top.values()) == pytest.approx(sorted(expect.values()), abs=0.0051)
     streamed = [
         token
         for chunk in client.completions.create(

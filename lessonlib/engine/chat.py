@@ -6,46 +6,43 @@ A tokenizer turns the text of a special token into that token wherever it stands
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable, Sequence
 
-from lessonlib.engine.errors import BadParameter
-from lessonlib.engine.tokenizer import Message, Tokenizer
-
-
-def special_texts(tokenizer: Tokenizer) -> list[str]:
-    """The texts that this tokenizer takes for special tokens."""
-    added = json.loads(tokenizer.to_json()).get("added_tokens", [])
-    return sorted(token["content"] for token in added if token["content"])
+from .errors import BadParameter
+from .tokenizer import Message, Tokenizer
 
 
 def encode_chat(
-    tokenizer: Tokenizer,
-    messages: Sequence[Message],
-    special: Sequence[str],
-    encode: Callable[[str], list[int]],
+    tokenizer: Tokenizer, messages: Sequence[Message], encode: Callable[[str], list[int]] | None = None
 ) -> list[int]:
     """Token ids of a conversation, up to where the assistant begins to speak.
 
-    encode: text to ids, special tokens and all; it may refuse a text. Each message has "role" and "content", a str.
+    encode: text to ids, special tokens and all (default: the tokenizer's); it may refuse a text. Raises BadParameter
+    where what a message says cannot be told from the template's own text.
     """
-    contents = [message["content"] for message in messages]
-    if not any(text in content for text in special for content in contents):
+    # The template already writes the special tokens a prompt begins with.
+    encode = encode or (lambda text: tokenizer.encode(text, add_special_tokens=False))
+    special = tokenizer.special_texts
+    forging = [
+        i
+        for i, message in enumerate(messages)
+        if isinstance(content := message.get("content"), str) and any(text in content for text in special)
+    ]
+    if not forging:
         return encode(tokenizer.apply_chat_template(messages))
     # The template is written around stand-ins, and each content encoded by itself, its special texts in two halves.
-    stand_ins = [secrets.token_hex(16) for _ in messages]
-    written = tokenizer.apply_chat_template(
-        [{**message, "content": mark} for message, mark in zip(messages, stand_ins, strict=True)]
-    )
-    pieces = re.split(f"({'|'.join(stand_ins)})", written)
-    if pieces[1::2] != stand_ins:
+    said = {secrets.token_hex(16): messages[i]["content"] for i in forging}
+    marked = list(messages)
+    for i, mark in zip(forging, said, strict=True):
+        marked[i] = {**messages[i], "content": mark}
+    pieces = re.split(f"({'|'.join(said)})", tokenizer.apply_chat_template(marked))
+    if pieces[1::2] != list(said):
         raise BadParameter(
             "A message holds the text of a special token, and this model's template does not let it be told from a "
             "real one; leave it out."
         )
-    said = dict(zip(stand_ins, contents, strict=True))
     halves = re.compile("|".join(f"(?<={re.escape(text[0])})(?={re.escape(text[1:])})" for text in special))
     ids: list[int] = []
     for piece in pieces:
