@@ -9,7 +9,6 @@ import base64
 import binascii
 import json
 import zlib
-from itertools import pairwise
 
 BASE62 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BECH32 = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -152,7 +151,7 @@ _WORDS = (
 
 def is_placeholder(value: bytes) -> bool:
     lower = value.lower()
-    return any(word in lower for word in PLACEHOLDERS) or lower in _WORDS or len(set(lower)) <= 3
+    return any(map(lower.__contains__, PLACEHOLDERS)) or lower in _WORDS or len(set(lower)) <= 3
 
 
 def written_out(value: bytes) -> int:
@@ -166,6 +165,7 @@ _KIND = bytes(
     ord("d" if 48 <= byte < 58 else "l" if 97 <= byte < 123 else "u" if 65 <= byte < 91 else ".")
     for byte in range(256)
 )
+_CHANGES = (b"dl", b"ld", b"du", b"ud", b"lu", b"ul")  # two neighbours that differ in kind; "." is none
 
 
 def random_looking(value: bytes) -> int:
@@ -177,14 +177,18 @@ def random_looking(value: bytes) -> int:
     """
     value = value.rstrip(b".,;:!?")
     kinds = value.translate(_KIND)
-    if len(value) < 8 or is_placeholder(value) or _is_uuid(value):
-        return 0
+    return len(value) if _mixed(value, kinds) and not is_placeholder(value) and not _is_uuid(value) else 0
+
+
+def _mixed(value: bytes, kinds: bytes) -> bool:
+    if len(value) < 8:
+        return False
     if set(kinds) == set(b"dlu.") and b"=" not in value and any(byte in b"!@#$%^&*?~" for byte in value):
-        return len(value)
-    pairs = [(a, b) for a, b in pairwise(kinds) if a != 46 != b]
-    changes = sum(a != b for a, b in pairs) / max(1, len(pairs))
-    enough = 0.3 if kinds.count(b"d") > 1 else 0.4
-    return len(value) if len(value) >= 16 and len(pairs) >= 12 and changes >= enough else 0
+        return True
+    pairs = sum(map(len, runs := kinds.split(b"."))) - len(runs) + runs.count(b"")
+    if len(value) < 16 or pairs < 12:
+        return False
+    return sum(map(kinds.count, _CHANGES)) >= pairs * (0.3 if kinds.count(b"d") > 1 else 0.4)
 
 
 def _is_uuid(value: bytes) -> bool:

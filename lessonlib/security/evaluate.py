@@ -1,4 +1,7 @@
-"""``python -m lessonlib.security.evaluate [output] …``: figures, with the data that they were measured on."""
+"""``python -m lessonlib.security.evaluate [output] … [--save]``: figures, with the data that they were measured on.
+
+``--save`` keeps them in ``evaluation/figures.json`` and puts the table that is made from them into README.md.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .evaluation import report
 from .evaluation.extraction import detector_figures, surface_figures
 from .evaluation.output import output_figures
 from .evaluation.timing import timing_figures
@@ -39,13 +43,16 @@ def _shown(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def main(names: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
+    names = [name for name in arguments if name != "--save"]
     if unknown := [name for name in names if name not in FIGURES]:
         raise SystemExit(f"{unknown[0]!r} is not evaluated here; choose from {', '.join(FIGURES)}.")
     for name in names or FIGURES:
         start = time.perf_counter()
         rows = FIGURES[name]()
         print(f"\n{name} ({time.perf_counter() - start:.0f} s)\n{table(rows)}", flush=True)
+        if "--save" in arguments:
+            report.save({name: rows})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ What it cannot find, and a model that is told to leak will use:
 - known formats that are spaced out, encoded, spelled in words or split over several answers (tell it your own secrets
   with ``secrets=``: those it finds spaced out, backwards, in base64, hex and rot13 as well);
 - personal data without a format: names, postal addresses, dates of birth, national identity numbers;
+- e-mail addresses in a line that names an author or a copyright before them: licences want those kept;
 - phone numbers written nationally outside North America, unless a word such as "phone" stands before them.
 
 The last line of defence, not the first: what must never leave should not be in the prompt.

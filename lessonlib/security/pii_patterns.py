@@ -19,6 +19,9 @@ _DOMAINS = {
 # Reserved for documentation and tests (RFC 2606, RFC 6761), and accounts nobody reads.
 _NOBODY = (b"example.com", b"example.org", b"example.net", b"example.edu")
 _ROLES = (b"git", b"hg", b"svn", b"noreply", b"no-reply", b"donotreply")
+_LISTS = (b"-sig", b"-dev", b"-users", b"-bugs", b"-list", b"-announce")  # mailing lists are nobody's own
+# Published on purpose, and licences want it kept.
+_ATTRIBUTION = r"(?i:__author__|@author|\bauthors?:|\bcopyright\b|\bwritten by\b|\bcontributed by\b)"
 
 # No country's calling code begins like this (ITU-T E.164); every other beginning is in use.
 _UNUSED_CODES = ("0", "28", "83", "89")
@@ -28,7 +31,11 @@ def email(value: bytes) -> int:
     local, _, domain = value.lower().partition(b"@")
     top = domain.rpartition(b".")[2]
     known = len(top) == 2 or top in _DOMAINS
-    nobody = local in _ROLES or any(domain == name or domain.endswith(b"." + name) for name in _NOBODY)
+    nobody = (
+        local in _ROLES
+        or local.endswith(_LISTS)
+        or any(domain == name or domain.endswith(b"." + name) for name in _NOBODY)
+    )
     return len(value) if known and not nobody and b".." not in value and local.strip(b"._%+-") else 0
 
 
@@ -111,6 +118,7 @@ PERSONAL: tuple[Rule, ...] = (
         ),
         email,
         before=ALNUM + "._%+/@-",
+        unless=_ATTRIBUTION,
     ),
     Rule(
         "phone",

@@ -12,6 +12,7 @@ from .shapes import EDGE, WORD, Shape, one_of, seq
 
 # For the automata of RE2; when they need more, it goes on without them: slower, never wrong.
 _MEMORY = 64 << 20
+NEAR = 80
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Rule:
 
     kind: its name in findings. shape: what it looks like. check: how many of the secret's bytes are the real thing, 0
     for none. edge: it starts where a word starts. before, after: characters, as between [ and ], that may not stand
-    right in front of the match and right behind the secret. tail: what goes on behind it.
+    right in front of the match and right behind the secret. tail: what goes on behind it. unless: a match does not
+    count when this regular expression is found before it on its line, at most NEAR characters back.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Rule:
     before: str = ""
     after: str = WORD
     tail: Tail | None = None
+    unless: str = ""
 
 
 def compiled(pattern: str, captures: bool = True) -> re2._Regexp:
@@ -60,7 +63,10 @@ class Searcher:
         self._before, self._after = _class(rule.before), _class("" if rule.tail else rule.after)
         self._tail = compiled(f"[{rule.tail.characters}]*") if rule.tail else None
         self._end = compiled(rule.tail.end.regex, captures=False) if rule.tail and rule.tail.end else None
-        self.look_behind = rule.tail.end.longest if rule.tail and rule.tail.end else 2
+        self._unless = compiled(rule.unless, captures=False) if rule.unless else None
+        self.look_behind = (
+            rule.tail.end.longest if rule.tail and rule.tail.end else NEAR if rule.unless else 2
+        )
 
     def first(self, view: bytes, start: int, stop: int) -> tuple[int, int] | None:
         """The first secret (start, end) whose match starts in [start, stop)."""
@@ -68,10 +74,16 @@ class Searcher:
             begin, (at, end) = match.start(), match.span(self._group)
             before, after = view[max(0, begin - 1) : begin], view[end : end + 1]
             alone = before not in self._before and after not in self._after
-            if alone and (real := self.rule.check(view[at:end])):
+            if alone and (real := self.rule.check(view[at:end])) and not self._excused(view, begin):
                 return at, at + real
             start = begin + 1
         return None
+
+    def _excused(self, view: bytes, begin: int) -> bool:
+        if self._unless is None:
+            return False
+        line = view[max(0, begin - NEAR) : begin].rpartition(b"\n")[2]
+        return self._unless.search(line) is not None
 
     def tail(self, view: bytes, at: int, room: int) -> tuple[int, bool]:
         """Where the tail from ``at`` on ends, and whether more text could still belong to it."""
@@ -92,6 +104,12 @@ def _class(characters: str) -> frozenset[bytes]:
     return frozenset(byte for i in range(128) if regex.fullmatch(byte := bytes([i])))
 
 
+def _first_bytes(rule: Rule) -> frozenset[int]:
+    shape = seq(EDGE, rule.shape) if rule.edge else rule.shape
+    beginning = compiled(shape.beginning, captures=False)
+    return frozenset(byte for byte in range(128) if beginning.fullmatch(bytes([byte])))
+
+
 class RuleBook:
     """Rules, ready to search: one by one, all at once, and for what could still become a match.
 
@@ -107,6 +125,13 @@ class RuleBook:
         shape = one_of(*([seq(EDGE, one_of(*edged))] if edged else []), *others)
         self.any = compiled(shape.regex, captures=False)
         self._open = compiled(shape.beginning, captures=False)
+        self._first = [_first_bytes(rule) for rule in rules]
+
+    def starting(self, view: bytes) -> list[Searcher]:
+        """Those whose matches may start somewhere in these bytes: of the few that a stream brings, few."""
+        here = frozenset(view)
+        pairs = zip(self._first, self.searchers, strict=True)
+        return [searcher for first, searcher in pairs if not first.isdisjoint(here)]
 
     def settled(self, view: bytes, start: int) -> int:
         """The place from which on more text could still make a match, not before ``start``.

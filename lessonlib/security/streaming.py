@@ -144,8 +144,9 @@ class StreamingOutputFilter:
         if not first or base + first.start() >= stop:
             return
         open_rules = {searcher for searcher, _, _ in self._tails}
-        for i, searcher in enumerate(self._rules.searchers):
-            at = max(start, self._next[i])
+        start = base + first.start()
+        for searcher in self._rules.starting(self._view[start - base : stop - base]):
+            at = max(start, self._next[searcher.priority])
             while searcher not in open_rules and (
                 found := searcher.first(self._view, at - base, stop - base)
             ):
@@ -157,7 +158,7 @@ class StreamingOutputFilter:
                         open_rules.add(searcher)
                 bisect.insort(self._waiting, span)
                 at = span.end
-            self._next[i] = at
+            self._next[searcher.priority] = at
 
     def _extend(self, searcher: Searcher, limit: int, span: _Span) -> bool:
         """Let a span grow by its tail; can it grow more with more text?"""

@@ -26,7 +26,7 @@ from .features import COLUMNS, Features, Reading
 from .validator import MODEL, Model, dequantized, quantized
 from .views import fold
 
-PER_FAMILY, LIBRARY, FOLDS, C, ROUNDS = 400, 6000, 4, 20.0, 2
+PER_FAMILY, LIBRARY, FOLDS, C, ROUNDS = 300, 6000, 4, 4.0, 2
 RATES = (0.01, 0.001)
 
 

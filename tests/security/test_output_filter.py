@@ -120,6 +120,27 @@ def test_phone_numbers_need_a_real_area():
     assert kinds("Phone: 030 901820 and tel. 0301234") == ["phone"]
 
 
+def test_addresses_of_authors_and_lists_stay_where_licences_want_them():
+    kept = [
+        '__author__ = "Ada Byron <ada@maple-bakery.com>"',
+        "# Copyright (c) 1843 Ada Byron <ada@maple-bakery.com>",
+        "Authors: Ada (ada@maple-bakery.com), Grace (grace@maple-bakery.com)",
+        "Questions go to engine-users@maple-bakery.com.",
+    ]
+    for line in kept:
+        assert kinds(f"import os\n{line}\n") == [], line
+    taken = [
+        "# Copyright\nada@maple-bakery.com",  # another line
+        "The author wrote many letters, and " + "so on, " * 12 + "ada@maple-bakery.com",  # too far
+        "Write to ada@maple-bakery.com, the author.",
+        "copyrighted ada@maple-bakery.com",
+    ]
+    for line in taken:
+        assert kinds(line) == ["email"], line
+        stream = policy.stream()
+        assert "ada@" not in "".join(map(stream.push, line)) + stream.finish()
+
+
 def test_only_the_secret_part_is_taken_out():
     assert (
         policy.filter("postgresql://orders:s3cr" + "3t-db@db/x")
@@ -225,6 +246,29 @@ def test_no_search_sees_more_than_a_block_and_their_number_grows_like_the_text(u
         assert max(sizes, default=0) <= BLOCK + rules.longest + rules.look_behind
         calls.append(len(sizes))
     assert calls[1] <= 2.2 * calls[0] + 200
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_on_a_stream_only_rules_that_can_start_there_are_searched(unit, monkeypatch):
+    rules = book(RULES)
+    counting = [Counting(searcher._regex) for searcher in rules.searchers]
+    for searcher, one in zip(rules.searchers, counting, strict=True):
+        monkeypatch.setattr(searcher, "_regex", one)
+    stream, pieces = policy.stream(), 500
+    for i in range(0, 4 * pieces, 4):
+        stream.push((unit * 4 * pieces)[i : i + 4])
+    assert sum(len(one.sizes) for one in counting) < 0.25 * pieces * len(counting)
+
+
+@given(st.integers(0, 2**32))
+@QUIET
+def test_a_match_starts_with_a_byte_that_its_rule_can_start_with(seed):
+    random = Random(seed)
+    view = view_of(random.choice(list(contexts(sample(random.choice(evaluation.KINDS_MADE), random))))[1])
+    rules = book(RULES)
+    for searcher in rules.searchers:
+        if match := searcher._regex.search(view):
+            assert searcher in rules.starting(view[match.start() : match.start() + 1])
 
 
 def test_untrusted_text_never_meets_a_regular_expression_that_can_run_away():

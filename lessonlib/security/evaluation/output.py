@@ -30,6 +30,9 @@ PROMPT = (
     "- Prices are in config/prices.json.\n- Orders above 500 euros go to a human colleague on the second floor."
 )
 
+# Nearly secrets, again and again: each has to be looked at.
+HOSTILE = ("password=", "pwd=", "token=", "4111 1111 ", "a@b.co ", "+1 ", "eyJ")
+
 # Ways to give a prompt away. Each takes a piece of it.
 DISGUISES: dict[str, Callable[[str], str]] = {
     "as it is": str,
@@ -114,12 +117,15 @@ def held_back(policy: OutputFilter, text: str, piece: int = 4) -> list[int]:
     return held
 
 
-def seconds(policy: OutputFilter, text: str, repeats: int = 3) -> float:
+def seconds(policy: OutputFilter, text: str, piece: int | None = None, repeats: int = 3) -> float:
+    """Of the processor, for a text that comes as a whole or in pieces; the least of some tries."""
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
-        policy.filter(text)
-        times.append(time.perf_counter() - start)
+        stream, start = policy.stream(), time.process_time()
+        for i in range(0, len(text), piece or len(text)):
+            stream.push(text[i : i + (piece or len(text))])
+        stream.finish()
+        times.append(time.process_time() - start)
     return min(times)
 
 
@@ -182,4 +188,8 @@ def output_figures(per_kind: int = 40, seed: int = 1) -> list[dict[str, Any]]:
                 "ms",
                 f"held-out modules, {platform.machine()}",
             )
+    for unit in HOSTILE:
+        for name, size, piece in (("whole", 50_000, None), ("in pieces of 4", 10_000, 4)):
+            spent = 1e6 * seconds(policy, (unit * size)[:size], piece) / size
+            row(f"hostile text, {name}: {unit.strip()!r} over and over", spent, "us/character", "made up")
     return rows

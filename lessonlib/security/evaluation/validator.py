@@ -33,7 +33,11 @@ LOOKALIKES = frozenset(
         "limits",
         "triggers_how",
         "triggers_what",
+        "triggers_objects",
+        "triggers_people",
+        "triggers_words",
         "voices_tricky",
+        "voices_more_tricky",
     )
 )
 VOICES = ("attacks_voices", "benign_voices")
@@ -69,11 +73,13 @@ def splits(data: Data) -> dict[str, dict[str, float]]:
     """
     random = Random(0)
     sources = [example.source for example in data.examples]
+    names = sorted(set(sources))
+    groups = [names.index(source) % 8 for source in sources]  # a source is never divided
     return {
-        "random split": at_rates(held_out(data, [int(random.random() * 6) for _ in sources]), data),
+        "random split": at_rates(held_out(data, [int(random.random() * 4) for _ in sources]), data),
         "families held out": at_rates(held_out(data, family_folds(data.examples)), data),
         "attack sources held out": unseen_attacks(data),
-        "all sources held out": at_rates(held_out(data, sources), data),
+        "all sources held out": at_rates(held_out(data, groups), data),
     }
 
 
@@ -182,13 +188,14 @@ def speed() -> dict[str, tuple[float, float, float]]:
     found = {}
     for name, make in SLOW_TEXTS.items():
         times = []
-        for size, repeats in zip(SIZES, (20, 3, 1), strict=True):
+        for size, repeats in zip(SIZES, (20, 5, 3), strict=True):
             text = make(size)
-            validator.analyze(text)
-            start = time.process_time()
+            spent = []
             for _ in range(repeats):
+                start = time.process_time()
                 validator.analyze(text)
-            times.append((time.process_time() - start) / repeats * 1000)
+                spent.append(time.process_time() - start)
+            times.append(1000 * min(spent))
         found[name] = (times[0], times[1], times[2])
     return found
 
