@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,12 @@ def load_model(
     return model.eval().requires_grad_(False)
 
 
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """A safetensors file that everyone may read who may read the files beside it: the library makes it the owner's."""
+    save_file(tensors, path, metadata={"format": "pt"})
+    shutil.copymode(path.with_name("config.json"), path)
+
+
 def save_model(model: Transformer, folder: str | Path, max_shard_bytes: int | None = None) -> None:
     """Write ``config.json`` and the weights, in the model's dtype, as transformers and vLLM read them.
 
@@ -159,7 +166,7 @@ def save_model(model: Transformer, folder: str | Path, max_shard_bytes: int | No
     files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     files = files if len(files) > 1 else [WEIGHTS]
     for file, names in zip(files, shards, strict=True):
-        save_file({name: tensors[name] for name in names}, folder / file, metadata={"format": "pt"})
+        write_tensors({name: tensors[name] for name in names}, folder / file)
     if len(files) > 1:
         total = sum(t.numel() * t.element_size() for t in tensors.values())
         index = {name: file for file, names in zip(files, shards, strict=True) for name in names}

@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lessonlib.engine import Transformer, load_config, load_model, load_tokenizer, save_model
-from lessonlib.engine.checkpoint import DTYPES, WEIGHTS, read_json, resolve
+from lessonlib.engine.checkpoint import DTYPES, WEIGHTS, read_json, resolve, write_tensors
 from lessonlib.engine.errors import BadParameter
 from lessonlib.engine.quantize.int4 import Int4Linear
 from lessonlib.engine.quantize.int8 import Int8Linear
@@ -111,7 +110,7 @@ def _save_quantized(model: Transformer, folder: Path, kind: str) -> None:
         "quantization_config": _scheme(bits),
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(tensors, folder / WEIGHTS)
 
 
 def _codes(linear: nn.Linear, kind: str) -> tuple[Tensor, Tensor]:

@@ -55,6 +55,7 @@ def one(server: Running, http: httpx.Client, random: Random) -> str:
     return str(answer.status_code)
 
 
+@pytest.mark.timeout(300 + 2 * SOAK)
 @pytest.mark.parametrize("speculative_model", [None, "ngram"])
 def test_nothing_is_left_behind(twin, speculative_model):
     llm = LLM(NAME, max_num_seqs=4, num_kv_blocks=40, speculative_model=speculative_model)
