@@ -47,6 +47,7 @@ def script(
     errors: Sequence[str] = (),
     tolerance: float = 0.0,
     name: str = "it",
+    write: Callable[[str, Sequence[Any]], str] | None = None,
     **case: Any,
 ) -> Case:
     """A case for a class: makes the object, plays ``inputs["steps"]``, compares what each step returned.
@@ -54,7 +55,7 @@ def script(
     A step is a list [method, *arguments] of plain values. act(call, object, step) plays one and returns a plain
     value or raises WrongForm; by default it calls the method. errors: names of the exceptions that may be the right
     answer of a step; their value is "raises <name>". expected(inputs): one value for each step. name: of the object,
-    on the card.
+    on the card. write(name, step): a step as Python, where ``act`` makes more of it than a plain call.
     """
     play = act or play_step
 
@@ -76,7 +77,7 @@ def script(
     def compare(inputs: Inputs, observed: Any, predicted: Any) -> Comparison:
         pairs = list(zip(predicted, observed, strict=True))
         i = next((i for i, (e, o) in enumerate(pairs) if not close(e, o, tolerance)), 0)
-        note = f"from {step_text(name, inputs['steps'][i])}, line {i + 2}"
+        note = f"from {(write or step_text)(name, inputs['steps'][i])}, line {i + 2}"
         return Comparison(show(pairs[i][0]), show(pairs[i][1]), note=note)
 
     return Case(title, expected, distance, compare, **{"trial": trial, **case})
@@ -94,9 +95,11 @@ def step_text(name: str, step: Sequence[Any]) -> str:
     return f"{name}.{step[0]}({', '.join(map(repr, step[1:]))})"
 
 
-def script_text(name: str, making: str, inputs: Inputs) -> str:
+def script_text(
+    name: str, making: str, inputs: Inputs, write: Callable[[str, Sequence[Any]], str] = step_text
+) -> str:
     """The script as Python to be pasted into a cell: ``making`` the object, then one line for each step."""
-    return "\n".join([f"{name} = {making}", *(step_text(name, step) for step in inputs["steps"])])
+    return "\n".join([f"{name} = {making}", *(write(name, step) for step in inputs["steps"])])
 
 
 def close(expected: Any, got: Any, tolerance: float) -> bool:

@@ -27,12 +27,15 @@ FAR = 1e9  # a distance that no tolerance forgives
 class Call(Protocol):
     """The student's function or class, called with fresh arguments made from plain inputs.
 
-    ``then`` calls something that came of it, such as a method of the object, behind the same glass.
+    ``repeat`` calls it many times with the same arguments; ``then`` calls something that came of it, such as a method
+    of the object. Both behind the same glass.
     """
 
     arguments: dict[str, Any]  # those of the last call, as the function left them
 
     def __call__(self, inputs: Inputs) -> Any: ...
+
+    def repeat(self, inputs: Inputs, times: int) -> list[Any]: ...
 
     def then(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any: ...
 

@@ -50,17 +50,37 @@ class Student:
 
     def __call__(self, inputs: Inputs) -> Any:
         """Call the function with arguments made from ``inputs``. Raises Stopped where it does not return."""
+        return self.repeat(inputs, 1)[0]
+
+    def repeat(self, inputs: Inputs, times: int) -> list[Any]:
+        """The values of many calls with the same arguments, made once: for functions that draw.
+
+        Fewer values where a call changed the arguments and a later one broke on them: the change is what went wrong.
+        """
         arguments, untouched = self.exercise.arguments(inputs), self.exercise.arguments(inputs)
         self.arguments, self.inputs = arguments, inputs
         positional = [arguments[name] for name in self.exercise.positional]
         named = {name: arguments[name] for name in self.exercise.optional if name in arguments}
         if misfit := self._misfit(positional, named):
             raise Stopped(misfit)
-        value = self.then(self.function, *positional, **named)
-        for name, before in untouched.items():
-            if not same(before, arguments[name]):
-                self.changed = self.changed or Change(name, as_text(before), as_text(arguments[name]))
-        return value
+        values: list[Any] = []
+        broke: Stopped | None = None
+
+        def play() -> None:
+            for _ in range(times):
+                values.append(self.function(*positional, **named))
+
+        try:
+            self.then(play)
+        except Stopped as stopped:
+            broke = stopped
+        changes = [name for name, before in untouched.items() if not same(before, arguments[name])]
+        if broke and not (values and changes):
+            raise broke
+        for name in changes:
+            before, after = as_text(untouched[name]), as_text(arguments[name])
+            self.changed = self.changed or Change(name, before, after)
+        return values
 
     def then(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call something else of the student's, such as a method of the object that their class made."""

@@ -1,0 +1,8 @@
+# expect: rows and columns are swapped
+import torch
+
+
+def visible(held, new):
+    places = torch.arange(held + new)
+    own = held + torch.arange(new)[:, None]
+    return (places <= own).T
