@@ -26,12 +26,17 @@ def check(target: str | Callable[..., Any], function: Callable[..., Any] | None 
         raise ExerciseError(
             f"{exercise.id} checks a function: pass {exercise.name} itself, without calling it."
         )
-    report = checking.run(exercise, function)
+    report, unsaved = tried(exercise, function)
     log = log_for(exercise.id)
-    unsaved = _record(log, report)
     card(report, attempts(log, exercise.id), hints_left(log, exercise), note=unsaved).show()
     if not report.passed:
         raise CheckFailed(headline(report), report)
+
+
+def tried(exercise: Exercise, function: Callable[..., Any] | None = None) -> tuple[Report, str | None]:
+    """Check a function (by default the notebook's of that name) and remember it; the sentence says why not."""
+    report = checking.run(exercise, _of_student(exercise) if function is None else function)
+    return report, _record(log_for(exercise.id), report)
 
 
 def attempts(log: Log, exercise_id: str) -> int:
@@ -47,6 +52,31 @@ def headline(report: Report) -> str:
     return (
         f"{report.exercise.id}: {report.name or 'not right yet'}; the card above shows an input that fails."
     )
+
+
+def in_one_line(report: Report) -> str:
+    """What is wrong, on which input, for a table: ``counts the last token: count_work(5, 3) → 9, not 8``."""
+    failure = report.failure
+    if failure is None or failure.name == checking.NOT_STARTED:
+        return ""
+    seen, line = failure.observation, failure.name or "not right yet"
+    if failure.inputs is not None:
+        line += f": {report.exercise.call_text((seen.inputs if seen.error else None) or failure.inputs)}"
+    if seen.error:
+        what = (
+            f"{seen.error.type}: {seen.error.message}" if seen.error.type else "stopped after the time limit"
+        )
+        line += f" → {what}" + (f" (line {seen.error.line})" if seen.error.line else "")
+    elif seen.wrong_form:
+        line += f" → {seen.wrong_form.text}"
+    elif seen.changed:
+        line += f" → {seen.changed.argument} is {seen.changed.after} afterwards"
+    elif failure.comparison and failure.comparison.shares:
+        label, expected, got = max(failure.comparison.shares, key=lambda row: abs(row[1] - row[2]))
+        line += f" → {label} comes in {got:.1%} of the draws, not {expected:.1%}"
+    elif failure.comparison:
+        line += f" → {failure.comparison.got}, not {failure.comparison.expected}"
+    return " ".join(line.split())
 
 
 def card(
@@ -99,7 +129,8 @@ def _what_happened(exercise: Exercise, failure: Failure) -> list[Block]:
         if failure.comparison.shares:
             blocks.append(Shares(failure.comparison.shares, failure.comparison.note))
         else:
-            blocks.append(Pair(("expected", failure.comparison.expected), ("yours", failure.comparison.got)))
+            wanted = f"expected {failure.comparison.note}".rstrip()
+            blocks.append(Pair((wanted, failure.comparison.expected), ("yours", failure.comparison.got)))
     if failure.name and failure.name != checking.RAISES:
         blocks.append(Mistake(failure.name, failure.why))
     if seen.printed.strip():

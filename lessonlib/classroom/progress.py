@@ -41,6 +41,10 @@ class Standing:
     complaint: str | None = None
 
     @property
+    def name(self) -> str:
+        return f"{self.number} {self.title}".strip()
+
+    @property
     def share(self) -> float:
         """Checks passed and questions answered, of all there are; 0 where there is nothing to do."""
         total = self.checks_total + self.answers_total
@@ -81,6 +85,15 @@ def standing(lesson: course.Lesson) -> Standing:
     )
 
 
+def together(rows: Sequence[Standing]) -> Standing:
+    """The whole course as one row, of the lessons that are there."""
+    sums = {
+        part: sum(getattr(row, part) for row in rows)
+        for part in ("checks", "checks_total", "answers", "answers_total", "predictions", "hints", "minutes")
+    }
+    return Standing("", "All together", any(row.available for row in rows), **sums)
+
+
 def passed(log: Log, exercise_id: str) -> bool:
     """Whether the exercise's visible checks ever passed."""
     return any(event.data.get("passed") is True for event in log.events("check", exercise_id))
@@ -98,7 +111,7 @@ def minutes_spent(events: Sequence[Event]) -> int:
 def card(rows: Sequence[Standing]) -> Card:
     """The table for a notebook."""
     notes = [Foot(row.complaint) for row in rows if row.complaint]
-    return Card("info", "Your progress", [_Table(rows), *notes])
+    return Card("info", "Your progress", [_Table([*rows, together(rows)]), *notes])
 
 
 HEAD = ("lesson", "done", "checks", "quiz", "predictions", "hints", "time")
@@ -112,7 +125,7 @@ def _cells(row: Standing) -> tuple[str, ...]:
         f"{row.answers}/{row.answers_total}" if row.answers_total else "–",
         str(row.predictions),
         str(row.hints),
-        f"{row.minutes} min",
+        f"{row.minutes} min" if row.minutes < 100 else f"{row.minutes / 60:.1f} h",
     )
 
 
@@ -124,7 +137,7 @@ class _Table:
         head = "".join(f"<th scope='col'>{name}</th>" for name in HEAD)
         body = ""
         for row in self.rows:
-            name = f"<th scope='row'>{row.number} {escape(row.title)}</th>"
+            name = f"<th scope='row'>{escape(row.name)}</th>"
             if not row.available:
                 body += f"<tr class='lesson-later'>{name}<td colspan='{len(HEAD) - 1}'>coming</td></tr>"
                 continue
@@ -137,10 +150,9 @@ class _Table:
         width = max(len(row.title) for row in self.rows) + 3
         lines = [f"{HEAD[0]:{width}} {HEAD[1]:{BAR + 5}} " + " ".join(f"{name:>11}" for name in HEAD[2:])]
         for row in self.rows:
-            name = f"{row.number} {row.title}"
             done = f"{bar(row.share)} {row.share:>4.0%}" if row.available else "coming"
             cells = " ".join(f"{cell:>11}" for cell in _cells(row))
-            lines.append(f"{name:{width}} {done:{BAR + 5}} {cells}".rstrip())
+            lines.append(f"{row.name:{width}} {done:{BAR + 5}} {cells}".rstrip())
         return "\n".join(lines)
 
 
@@ -159,13 +171,12 @@ def render_terminal(console: Console | None = None) -> None:
     for name in HEAD:
         table.add_column(name, justify="left" if name in HEAD[:2] else "right", no_wrap=True)
     rows = standings()
-    for row in rows:
-        name = f"{row.number} {row.title}"
+    for row in [*rows, together(rows)]:
         if row.available:
             style = "green" if row.share == 1 else ""
-            table.add_row(name, f"{bar(row.share)} {row.share:>4.0%}", *_cells(row), style=style)
+            table.add_row(row.name, f"{bar(row.share)} {row.share:>4.0%}", *_cells(row), style=style)
         else:
-            table.add_row(name, "coming", style="dim")
+            table.add_row(row.name, "coming", style="dim")
     console = console or Console()
     console.print(table)
     for row in rows:

@@ -96,8 +96,13 @@ class Log:
         return [e for e in found if (kind is None or e.kind == kind) and (id is None or e.id == id)]
 
     def complaint(self) -> str | None:
-        """One sentence about lines that could not be read, or None when all is well."""
-        unreadable = self._read()[1]
+        """One sentence about what could not be read, or None when all is well."""
+        _, unreadable, reason = self._read()
+        if reason:
+            return (
+                f"{self.path.name} cannot be read ({reason}), so what you did before is not shown; it was left "
+                "as it is: allow yourself to read it, or move it away."
+            )
         if not unreadable:
             return None
         lines = "1 line" if unreadable == 1 else f"{unreadable} lines"
@@ -106,13 +111,14 @@ class Log:
             "the course); the file was left as it is and everything else was kept."
         )
 
-    def _read(self) -> tuple[list[Event], int]:
+    def _read(self) -> tuple[list[Event], int, str]:
+        """The events, how many lines are none, and why the file as a whole cannot be read."""
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
-            return [], 0
-        except OSError:
-            return [], 1
+            return [], 0, ""
+        except OSError as error:
+            return [], 0, (error.strerror or "the system says no more").lower()
         events, unreadable = [], 0
         for line in content.split(b"\n"):
             if not line.strip():
@@ -121,7 +127,7 @@ class Log:
                 events.append(parse(line))
             except (ValueError, KeyError, TypeError, RecursionError):
                 unreadable += 1
-        return events, unreadable
+        return events, unreadable, ""
 
 
 def log_for(name: str) -> Log:

@@ -45,13 +45,7 @@ class Workbook:
 
     def graded(self) -> dict[str, Cell]:
         """The cells the grader needs, by grade_id: solutions, checks and tasks."""
-        parts = ("grade", "solution", "task")
-        return {
-            name: cell
-            for cell in self.cells
-            if (name := grade_id(cell)) is not None
-            and any(cell["metadata"]["nbgrader"].get(p) for p in parts)
-        }
+        return {n: cell for cell in self.cells if (n := grade_id(cell)) is not None and is_graded(cell)}
 
     def solutions(self) -> dict[str, Cell]:
         """The cells in which the student writes, by grade_id."""
@@ -103,6 +97,12 @@ def grade_id(cell: Cell) -> str | None:
     about = cell["metadata"].get("nbgrader")
     name = about.get("grade_id") if isinstance(about, dict) else None
     return name if isinstance(name, str) else None
+
+
+def is_graded(cell: Cell) -> bool:
+    """Whether a cell is a solution, a check or a task."""
+    about = cell["metadata"].get("nbgrader")
+    return isinstance(about, dict) and any(about.get(part) for part in ("grade", "solution", "task"))
 
 
 def spoken(name: str) -> str:

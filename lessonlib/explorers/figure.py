@@ -22,9 +22,10 @@ BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, YELLOW, PURPLE, BLACK = "#56B4E9", "#F0E442", "#CC79A7", "#000000"
 INK, MUTED, LINE = "#1f2328", "#59636e", "#d1d9e0"
 
-# The four fills of the pictures, as in shared/drawing.js: keyword arguments of a matplotlib patch.
+# The fills of the pictures, as in shared/drawing.js: keyword arguments of a matplotlib patch.
 FILLS: dict[str, dict[str, Any]] = {
     "fresh": {"facecolor": BLUE, "edgecolor": BLUE},
+    "answer": {"facecolor": "#cfe6f5", "edgecolor": BLUE},
     "again": {"facecolor": "#f9dcc8", "edgecolor": VERMILLION, "hatch": "////"},
     "reused": {"facecolor": "#d5efe5", "edgecolor": GREEN, "hatch": "...."},
     "cut": {"facecolor": "#eceff1", "edgecolor": "#8c959f", "hatch": "xxxx"},

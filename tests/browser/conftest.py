@@ -73,5 +73,5 @@ def axe() -> str:
     """The source of axe-core, the accessibility checker; skips where nobody has fetched it."""
     path = Path(os.environ.get("AXE_CORE", AXE))
     if not path.is_file():
-        pytest.skip("For this test run: npm install --no-save --prefix tests/browser axe-core")
+        pytest.skip("For this test run: npm ci --prefix tests/browser")
     return path.read_text(encoding="utf-8")

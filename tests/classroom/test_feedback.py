@@ -45,6 +45,55 @@ def test_failing_shows_everything_and_raises(shown):
         assert part in text
 
 
+def breaks(prompt, new, use_cache):
+    return prompt // (prompt - 5) + new // 0
+
+
+def forgets_return(prompt, new, use_cache):
+    total = prompt + new
+    total -= 1
+
+
+def generate_in_place(model, prompts, max_tokens, eos_id):
+    for prompt in prompts:
+        prompt.append(eos_id)
+    return prompts
+
+
+def sample_greedily(logits, temperature=1.0, top_k=0, top_p=1.0, generator=None):
+    return logits.argmax(-1)
+
+
+@pytest.mark.parametrize(
+    "exercise, function, parts",
+    [
+        ("01.count_work", count_work, [""]),
+        (
+            "01.count_work",
+            wrong_count,
+            ["forgets that the text grows: count_work(3, 3, use_cache=False) → 9, not 12"],
+        ),
+        ("01.count_work", breaks, ["raises an error: count_work(5, 1", "→ ZeroDivisionError: ", "(line "]),
+        (
+            "01.count_work",
+            forgets_return,
+            ["returns nothing: ", "→ It must return a whole number"],
+        ),
+        (
+            "01.generate",
+            generate_in_place,
+            ["changes its input: generate(", "→ prompts is [[", " afterwards"],
+        ),
+        ("01.sample", sample_greedily, ["of the draws, not "]),
+    ],
+)
+def test_the_same_in_one_line(exercise, function, parts):
+    line = feedback.in_one_line(run(find(exercise), function))
+    assert "\n" not in line and len(line) < 400
+    at = [line.find(part) for part in parts]
+    assert -1 not in at and at == sorted(at), line
+
+
 def test_everything_from_the_student_is_escaped():
     report = run(find("01.count_work"), wrong_count)
     html = feedback.card(report).html()

@@ -10,7 +10,15 @@ from rich.console import Console
 
 from lessonlib import course
 from lessonlib.classroom import CheckFailed, check, hint, predict, progress, quiz
-from lessonlib.classroom.progress import card, minutes_spent, render_terminal, standing, standings
+from lessonlib.classroom.progress import (
+    Standing,
+    card,
+    minutes_spent,
+    render_terminal,
+    standing,
+    standings,
+    together,
+)
 from lessonlib.classroom.store import Event, log_for
 
 from .test_feedback import count_work, wrong_count
@@ -49,6 +57,25 @@ def test_everything_is_counted(worked):
     assert (one.checks, one.checks_total, one.answers, one.answers_total) == (1, 3, 2, 13)
     assert (one.predictions, one.hints, one.minutes) == (1, 1, 1)
     assert one.share == pytest.approx(3 / 16)
+
+
+def test_the_whole_course_is_one_row_more(worked):
+    log_for("00").append("note", "x")
+    rows = standings()
+    whole = together(rows)
+    assert (whole.checks, whole.checks_total, whole.answers, whole.answers_total) == (1, 3, 2, 16)
+    assert (whole.minutes, whole.share) == (2, pytest.approx(3 / 19)) and not whole.number
+    last = card(rows).text().splitlines()[-1]
+    assert last.startswith("All together") and "██░░░░░░░░  16%" in last and last.endswith("2 min")
+    assert "<th scope='row'>All together</th>" in card(rows).html()
+    out = io.StringIO()
+    render_terminal(Console(file=out, width=120))
+    assert out.getvalue().splitlines()[-1].startswith("All together") and "2/16" in out.getvalue()
+
+
+def test_long_times_are_told_in_hours():
+    row = Standing("01", "x", available=True, minutes=150)
+    assert card([row]).text().splitlines()[-1].endswith("2.5 h")
 
 
 def test_a_pass_is_not_lost_by_a_later_failure(worked):

@@ -102,6 +102,64 @@ def test_a_killed_writer_leaves_a_readable_log(tmp_path: Path):
     assert [e.id for e in log.events()] == [*before, "next"]
 
 
+KILLED_AT_EVERY_BYTE = """
+import json, os, resource, signal, sys
+from pathlib import Path
+from lessonlib.classroom.store import Log
+
+path, told = Path(sys.argv[1]), []
+log = Log(path)
+log.append("note", "first", text="ä")
+before = path.read_bytes()
+log.append("note", "second", text="größer")
+line = len(path.read_bytes()) - len(before)
+for survivors in range(line + 1):
+    path.write_bytes(before)
+    if (child := os.fork()) == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # the system ends us at this size of a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + survivors,) * 2)
+        log.append("note", "second", text="größer")
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    size = path.stat().st_size - len(before)
+    kept = [event.id for event in log.events()]
+    log.append("note", "third")
+    told.append([os.WIFSIGNALED(status), size, kept, [event.id for event in log.events()]])
+print(json.dumps([line, told]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot end a process at a file's size")
+def test_a_writer_killed_at_every_byte_loses_only_what_it_wrote(tmp_path: Path):
+    command = [sys.executable, "-c", KILLED_AT_EVERY_BYTE, str(tmp_path / "log.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    line, told = json.loads(done.stdout)
+    for survivors, (killed, size, kept, after) in enumerate(told):
+        assert killed == (survivors < line) and size == survivors
+        whole = survivors >= line - 1  # without its newline the line can be read
+        assert kept == (["first", "second"] if whole else ["first"])
+        assert after == [*kept, "third"]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\x00" * 4096, b"\xff\xfe{\x00", b"not json at all", b'{"v": 1}\n' * 3, b"\n\n"], ids=range(5)
+)
+def test_a_log_of_nothing_but_damage_is_kept_and_used_on(home: Path, damage: bytes):
+    log = log_for("01")
+    log.path.write_bytes(damage)
+    assert log.events() == []
+    log.append("hint", "01.sample", step=1)
+    assert [e.id for e in log.events()] == ["01.sample"] and log.path.read_bytes().startswith(damage)
+
+
+def test_a_log_that_is_none_is_said(home: Path):
+    log = log_for("01")
+    log.path.mkdir()
+    assert log.events() == [] and "cannot be read (is a directory)" in (log.complaint() or "")
+    with pytest.raises(StoreError, match="could not be recorded"):
+        log.append("hint", "01.sample")
+
+
 def test_damage_is_reported_and_left_alone(home: Path):
     log = log_for("01.sample")
     log.append("check", "01.sample", passed=True)

@@ -19,9 +19,17 @@ from .tiny import CONFIG
 
 MAKE = {
     "autoregressive": lambda tiny: explorers.autoregressive(CONFIG),
+    "batching": lambda tiny: explorers.batching(),
+    "deployment": lambda tiny: explorers.deployment(),
+    "kv_cache": lambda tiny: explorers.kv_cache(CONFIG),
     "next_token": lambda tiny: explorers.next_token(tiny, tiny, "def f(x):\n    return '🙂'"),
+    "paged_blocks": lambda tiny: explorers.paged_blocks(),
     "pipeline": lambda tiny: explorers.pipeline(tiny, "def f(x):"),
+    "quantization": lambda tiny: explorers.quantization(tiny, text="def f(x):"),
+    "roofline": lambda tiny: explorers.roofline(CONFIG),
     "sampling": lambda tiny: explorers.sampling(tiny, tiny, "def f(x):"),
+    "security": lambda tiny: explorers.security(tiny, tiny),
+    "speculative": lambda tiny: explorers.speculative(tiny, tiny, "def f(x):"),
     "tokenizer": lambda tiny: explorers.tokenizer(tiny, "def f(x):\n\treturn '日本 🙂'\n" * 20),
 }
 

@@ -1,10 +1,11 @@
 // Elements without ceremony.
 
 const SVG = "http://www.w3.org/2000/svg";
+const page = Math.random().toString(36).slice(2, 8); // every explorer loads this file anew, and counts for itself
 let count = 0;
 
 /** An id no other element of the page has. */
-export const unique = (stem) => `lx-${stem}-${++count}`;
+export const unique = (stem) => `lx-${stem}-${page}${++count}`;
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {

@@ -2,6 +2,8 @@
 
 import { h, s, unique } from "./dom.js";
 
+const SOLID = { fresh: "var(--lx-fresh)", answer: "var(--lx-fresh-soft)" }; // answer: paler, where both are new
+
 /**
  * An SVG canvas with the course's four fills. Meaning first, colour second:
  *   fresh  — computed for the first time      solid
@@ -41,7 +43,7 @@ export function canvas(width, height, label) {
       ),
     ),
   );
-  svg.paint = (name) => (name === "fresh" ? "var(--lx-fresh)" : `url(#${id}-${name})`);
+  svg.paint = (name) => SOLID[name] ?? `url(#${id}-${name})`;
   return svg;
 }
 

@@ -29,6 +29,14 @@ export function si(value, unit = "") {
   return `${text} ${prefix}${unit}`.trim();
 }
 
+/** Memory in the units of its addresses: 512 KiB, 1.5 MiB. */
+export function bytesText(value) {
+  const power = Math.min(4, Math.max(0, Math.floor(Math.log2(Math.max(value, 1)) / 10)));
+  const amount = value / 1024 ** power;
+  const text = Number.isInteger(amount) || amount >= 100 ? whole(amount) : String(+amount.toPrecision(3));
+  return `${text} ${["B", "KiB", "MiB", "GiB", "TiB"][power]}`;
+}
+
 /** A tick label: as short as it can be, 0.5 k → 500, 2000 → 2 k. */
 export function short(value) {
   const [scale, prefix] = SI.find(([scale]) => value >= scale) ?? [1, ""];

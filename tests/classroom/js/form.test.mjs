@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { moved, staysInside } from "../../../lessonlib/classroom/form.js";
 
-const key = (key, more = {}) => ({ key, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more });
+const key = (name, more = {}) => ({ key: name, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more });
 
 test("plain keys stay in the form: typing dd must not delete the cell", () => {
   for (const name of ["d", "Enter", "ArrowDown", " ", "Tab", "5"]) assert.equal(staysInside(key(name)), true, name);
