@@ -1,0 +1,22 @@
+# expect: time to first token leaves out the queue
+import numpy as np
+
+
+def latencies(log, q):
+    arrived, started, tokens = {}, {}, {}
+    for time, kind, name in log:
+        if kind == "arrives":
+            arrived[name] = time
+        elif kind == "starts":
+            started[name] = time
+        else:
+            tokens.setdefault(name, []).append(time)
+    ttft = [times[0] - started[name] for name, times in tokens.items()]
+    tpot = [(times[-1] - times[0]) / (len(times) - 1) for times in tokens.values() if len(times) > 1]
+    count = sum(len(times) for times in tokens.values())
+    span = max(times[-1] for times in tokens.values()) - min(arrived.values())
+    return {
+        "ttft": float(np.percentile(ttft, q)),
+        "tpot": float(np.percentile(tpot, q)) if tpot else None,
+        "throughput": 1000 * count / span,
+    }

@@ -1,0 +1,12 @@
+# expect: takes the column for the position
+import torch
+
+
+def pad_left(prompts, pad_id):
+    longest = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+    real = torch.tensor([[False] * (longest - len(prompt)) + [True] * len(prompt) for prompt in prompts])
+    positions = torch.arange(longest).repeat(len(prompts), 1)
+    causal = torch.ones(longest, longest).tril().bool()
+    mask = (causal & real[:, None, :]) | torch.eye(longest).bool()
+    return ids, positions, mask
