@@ -71,6 +71,8 @@ def explorer(notebook, name: str):
     cell = notebook.page.locator(".jp-Notebook .jp-CodeCell").nth(1 + list(CALLS).index(name))
     cell.scroll_into_view_if_needed()  # JupyterLab draws no cell that is out of sight
     cell.locator(".lx-words:not(:empty)").wait_for()
+    title = cell.locator(".lx-title").element_handle()
+    notebook.page.wait_for_function("title => title.innerText", arg=title)  # empty until the next frame
     return cell.locator(".lx")
 
 
