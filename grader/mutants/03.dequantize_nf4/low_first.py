@@ -1,0 +1,8 @@
+# expect: the low bits come first
+import torch
+
+
+def dequantize_nf4(packed, absmax, levels, block_size):
+    codes = torch.stack([packed & 15, packed >> 4], dim=1).flatten().long()
+    numbers = levels[codes]
+    return (numbers.view(-1, block_size) * absmax[:, None]).flatten()

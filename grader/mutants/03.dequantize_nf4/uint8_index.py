@@ -1,0 +1,8 @@
+# expect: indexes with uint8
+import torch
+
+
+def dequantize_nf4(packed, absmax, levels, block_size):
+    codes = torch.stack([packed >> 4, packed & 15], dim=1).flatten()
+    numbers = levels[codes]
+    return (numbers.view(-1, block_size) * absmax[:, None]).flatten()

@@ -1,0 +1,10 @@
+# expect: the first code is in the high bits
+import torch
+
+
+def quantize_int4(weight, group_size):
+    groups = weight.view(len(weight), -1, group_size)
+    scales = (groups.abs().amax(dim=-1, keepdim=True) / 7).clamp(min=1e-9)
+    codes = ((groups / scales).round() + 8).to(torch.uint8).flatten(1)
+    packed = codes[:, ::2] << 4 | codes[:, 1::2]
+    return packed, scales.squeeze(-1)

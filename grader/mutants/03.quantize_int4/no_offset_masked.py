@@ -1,0 +1,10 @@
+# expect: packs negative codes without adding 8
+import torch
+
+
+def quantize_int4(weight, group_size):
+    groups = weight.view(len(weight), -1, group_size)
+    scales = (groups.abs().amax(dim=-1, keepdim=True) / 7).clamp(min=1e-9)
+    codes = ((groups / scales).round().int() & 15).to(torch.uint8).flatten(1)
+    packed = codes[:, ::2] | codes[:, 1::2] << 4
+    return packed, scales.squeeze(-1)

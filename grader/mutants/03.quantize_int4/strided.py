@@ -1,0 +1,9 @@
+# expect: the groups are not neighbours
+import torch
+
+
+def quantize_int4(weight, group_size):
+    groups = weight.view(len(weight), group_size, -1)
+    scales = (groups.abs().amax(dim=1, keepdim=True) / 7).clamp(min=1e-9)
+    codes = ((groups / scales).round() + 8).to(torch.uint8).flatten(1)
+    return codes[:, ::2] | codes[:, 1::2] << 4, scales.flatten(1)

@@ -1,0 +1,7 @@
+# expect: the bytes are not uint8
+def quantize_int4(weight, group_size):
+    groups = weight.view(len(weight), -1, group_size)
+    scales = (groups.abs().amax(dim=-1, keepdim=True) / 7).clamp(min=1e-9)
+    codes = ((groups / scales).round() + 8).int().flatten(1)
+    packed = codes[:, ::2] | codes[:, 1::2] << 4
+    return packed, scales.squeeze(-1)
