@@ -1,0 +1,11 @@
+# expect: the bonus comes from the wrong row
+import torch
+
+
+def accept(drafts, q, p, generator=None):
+    new = []
+    for i, draft in enumerate(drafts):
+        if torch.rand(1, generator=generator) >= p[i, draft] / q[i, draft]:
+            return [*new, int(torch.multinomial((p[i] - q[i]).clamp_min(0), 1, generator=generator))]
+        new.append(draft)
+    return [*new, int(torch.multinomial(p[max(0, len(drafts) - 1)], 1, generator=generator))]

@@ -1,0 +1,11 @@
+# expect: no bonus token
+import torch
+
+
+def accept(drafts, q, p, generator=None):
+    new = []
+    for i, draft in enumerate(drafts):
+        if torch.rand(1, generator=generator) >= p[i, draft] / q[i, draft]:
+            return [*new, int(torch.multinomial((p[i] - q[i]).clamp_min(0), 1, generator=generator))]
+        new.append(draft)
+    return new

@@ -1,0 +1,12 @@
+# expect: one random number for all drafts
+import torch
+
+
+def accept(drafts, q, p, generator=None):
+    new = []
+    u = torch.rand(1, generator=generator)
+    for i, draft in enumerate(drafts):
+        if u >= p[i, draft] / q[i, draft]:
+            return [*new, int(torch.multinomial((p[i] - q[i]).clamp_min(0), 1, generator=generator))]
+        new.append(draft)
+    return [*new, int(torch.multinomial(p[-1], 1, generator=generator))]

@@ -1,0 +1,4 @@
+# expect: counts one draft too few
+def estimate(acceptance, k, draft_cost, verify_cost=0.0):
+    tokens = sum(acceptance**i for i in range(k))
+    return tokens, tokens / (1 + k * (draft_cost + verify_cost))

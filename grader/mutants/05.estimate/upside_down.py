@@ -1,0 +1,4 @@
+# expect: the speed-up is upside down
+def estimate(acceptance, k, draft_cost, verify_cost=0.0):
+    tokens = sum(acceptance**i for i in range(k + 1))
+    return tokens, (1 + k * (draft_cost + verify_cost)) / tokens

@@ -1,0 +1,13 @@
+# expect: returns the text as well
+import torch
+
+
+def verify(model, text, drafts):
+    logits = model(torch.tensor([text + drafts])).logits[0]
+    own = logits[len(text) - 1 :].argmax(-1).tolist()
+    new = list(text)
+    for draft, token in zip([*drafts, None], own, strict=False):
+        new.append(token)
+        if draft != token:
+            break
+    return new
