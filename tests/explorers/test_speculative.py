@@ -131,6 +131,13 @@ def test_counters_add_up(recorded):
     assert rejections == sum(one.stood < k for one in every(recorded))
 
 
+@pytest.mark.parametrize("rounds", [1, 2, 6, 8])
+def test_every_prompt_gets_its_rounds(models, prompts, rounds: int):
+    """However the blocks of memory divide: nobody waits for another one's end."""
+    for k in (1, 3):
+        assert all(len(found) >= rounds for found in record(*models, prompts, k, TEMPERATURE, rounds=rounds))
+
+
 def test_a_draft_as_good_as_the_target_always_stands(models, prompts):
     model, _, _ = models
     rounds = record(model, model, prompts[:1], 3, TEMPERATURE, rounds=5)[0]

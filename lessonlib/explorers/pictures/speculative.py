@@ -92,7 +92,8 @@ def record(
         Request(list(ids), params, generator=torch.Generator().manual_seed(seed + i))
         for i, ids in enumerate(prompts)
     ]
-    pool = BlockPool(sum(-(-(len(ids) + params.max_tokens) // 16) for ids in prompts), 16)
+    # One block more for each: the scheduler admits nobody whom the others' next tokens could turn out again.
+    pool = BlockPool(sum(1 - (-(len(ids) + params.max_tokens) // 16) for ids in prompts), 16)
     cache = PagedCache(model.config, pool.num_blocks, 16, model.dtype, model.device)
     notes = NoteTaker(draft, model, pool.num_blocks, 16, k)
     room = sum(map(len, prompts)) + len(prompts) * (k + 1)
