@@ -96,13 +96,17 @@ def environment(room: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key not in personal}
     root = checkout()
     paths = [str(root) if root else "", kept.get("PYTHONPATH", "")]
-    return kept | {
-        "LESSON_HOME": str(room),
-        "IPYTHONDIR": str(room / ".ipython"),
-        "MATPLOTLIBRC": str(room / ".matplotlibrc"),
-        "PYTHONHASHSEED": "0",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "HF_HUB_OFFLINE": "1",
-        "COLUMNS": "100",
-        "JUPYTER_COLUMNS": "100",
-    }
+    return (
+        kept
+        | {
+            "LESSON_HOME": str(room),
+            "IPYTHONDIR": str(room / ".ipython"),
+            "MATPLOTLIBRC": str(room / ".matplotlibrc"),
+            "PYTHONHASHSEED": "0",
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",  # sums in the same order on every machine; and busy threads wait for each other
+            "COLUMNS": "100",
+            "JUPYTER_COLUMNS": "100",
+        }
+    )

@@ -135,7 +135,9 @@ def test_counters_add_up(recorded):
 def test_every_prompt_gets_its_rounds(models, prompts, rounds: int):
     """However the blocks of memory divide: nobody waits for another one's end."""
     for k in (1, 3):
-        assert all(len(found) >= rounds for found in record(*models, prompts, k, TEMPERATURE, rounds=rounds))
+        assert all(
+            len(found) >= rounds for found in record(*models[:2], prompts, k, TEMPERATURE, rounds=rounds)
+        )
 
 
 def test_a_draft_as_good_as_the_target_always_stands(models, prompts):
