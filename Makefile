@@ -75,10 +75,10 @@ clean:
 # ---------------------------------------------------------------- set-up
 
 $(VENV)/.ready-lab: $(PINS) $(if $(STALE),FORCE)
-	@$(call install,.)
+	@$(call install,.[clients$(comma)serve])
 
 $(VENV)/.ready-test: $(PINS) $(if $(STALE),FORCE)
-	@$(call install,.[grader$(comma)serve$(comma)test])
+	@$(call install,.[clients$(comma)grader$(comma)serve$(comma)test])
 	@touch $(VENV)/.ready-lab
 
 $(PEERS)/.fast: benchmarks/peers.txt

@@ -1,0 +1,11 @@
+# expect: leaves the loads in the order of the log
+def load_curve(log):
+    curve = []
+    for users in dict.fromkeys(line[0] for line in log):
+        lines = [line for line in log if line[0] == users]
+        answered = [line for line in lines if line[3] == 200]
+        seconds = (max(line[2] for line in lines) - min(line[1] for line in lines)) / 1000
+        latency = sum(line[2] - line[1] for line in answered) / len(answered)
+        curve.append([users, sum(line[4] for line in answered) / seconds, latency])
+    best = max(curve, key=lambda row: row[1] / row[2])
+    return {"curve": curve, "knee": best[0]}

@@ -1,0 +1,20 @@
+# expect: marks what only might become the secret
+class StreamFilter:
+    def __init__(self, secret):
+        self.secret = secret
+        self.held = ""
+
+    def push(self, piece):
+        *clean, rest = (self.held + piece).split(self.secret)
+        for n in range(len(self.secret) - 1, -1, -1):
+            if rest.endswith(self.secret[:n]):
+                break
+        cut = len(rest) - n
+        if n:
+            rest = rest[:cut] + "[REDACTED]"
+            cut = len(rest)
+        return "".join(part + "[REDACTED]" for part in clean) + rest[:cut]
+
+    def finish(self):
+        rest, self.held = self.held, ""
+        return rest

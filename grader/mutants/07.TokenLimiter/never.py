@@ -1,0 +1,21 @@
+# expect: lets those wait who can never be admitted
+class TokenLimiter:
+    def __init__(self, tokens_per_minute):
+        self.limit = tokens_per_minute
+        self.admitted = {}
+
+    def admit(self, user, tokens, now):
+        held = [entry for entry in self.admitted.get(user, []) if now - entry[0] < 60]
+        self.admitted[user] = held
+        left = sum(amount for _, amount in held)
+        if left + tokens <= self.limit:
+            held.append([now, tokens])
+            return 0
+        for moment, amount in held:
+            left -= amount
+            if left + tokens <= self.limit:
+                return moment + 60 - now
+        return held[-1][0] + 60 - now if held else 60
+
+    def settle(self, user, used):
+        self.admitted[user][-1][1] = used

@@ -1,0 +1,9 @@
+# expect: tries only the scores of benign texts
+def choose_threshold(benign, attacks, budget):
+    best = float("inf")
+    for line in sorted(benign, reverse=True):
+        flagged = sum(score >= line for score in benign)
+        if flagged / len(benign) > budget:
+            break
+        best = line
+    return {"threshold": best, "recall": sum(score >= best for score in attacks) / len(attacks)}

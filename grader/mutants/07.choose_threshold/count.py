@@ -1,0 +1,9 @@
+# expect: takes the budget for a number of texts
+def choose_threshold(benign, attacks, budget):
+    best = float("inf")
+    for line in sorted(benign + attacks, reverse=True):
+        flagged = sum(score >= line for score in benign)
+        if flagged > budget:
+            break
+        best = line
+    return {"threshold": best, "recall": sum(score >= best for score in attacks) / len(attacks)}

@@ -1,0 +1,9 @@
+# expect: returns nothing
+def choose_threshold(benign, attacks, budget):
+    best = float("inf")
+    for line in sorted(benign + attacks, reverse=True):
+        flagged = sum(score >= line for score in benign)
+        if flagged / len(benign) > budget:
+            break
+        best = line
+    result = {"threshold": best, "recall": sum(score >= best for score in attacks) / len(attacks)}

@@ -1,0 +1,11 @@
+# expect: forgets that each row has lost its own constant
+import torch
+
+
+def hidden_size(shown):
+    logits = shown
+    values = torch.linalg.svdvals(logits)
+    falls = values[:-1] / values[1:]
+    if falls.max() < 100:
+        return None
+    return int(falls.argmax()) + 1
