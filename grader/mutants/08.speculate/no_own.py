@@ -1,0 +1,9 @@
+# expect: leaves out the model's own token
+def speculate(model, caches, text, drafts):
+    own = model([([text[-1], *drafts], caches)])[0].argmax(-1).tolist()
+    stands = 0
+    while stands < len(drafts) and drafts[stands] == own[stands]:
+        stands += 1
+    for cache in caches:
+        cache.rewind(len(text) + stands)
+    return own[:stands]

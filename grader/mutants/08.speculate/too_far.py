@@ -1,0 +1,9 @@
+# expect: takes back drafts that stand
+def speculate(model, caches, text, drafts):
+    own = model([([text[-1], *drafts], caches)])[0].argmax(-1).tolist()
+    stands = 0
+    while stands < len(drafts) and drafts[stands] == own[stands]:
+        stands += 1
+    for cache in caches:
+        cache.rewind(len(text))
+    return own[: stands + 1]
