@@ -179,3 +179,13 @@ def spoilt(draw: st.DrawFn) -> dict[str, Any]:
     else:
         del place[key]
     return book
+
+
+def worked_on() -> dict[str, Any]:
+    """Both exercises solved and run, with a cell of the student's own."""
+    book = lesson_book()
+    at(book, "01-sample").update(source="def sample(x):\n    return 'ä'", execution_count=7)
+    at(book, "01-generate").update(source=["def generate(x):\n", "    return x"])
+    book["cells"].insert(4, cell("own", "my_notes = '🙂 \ud800'"))
+    book["metadata"] = {"kernelspec": {"name": "python3", "display_name": "mine"}}
+    return book

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import copy
 import errno
-import io
 import json
 import os
-import subprocess
-import sys
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +28,6 @@ from .handout import (
     UNFIT,
     as_bytes,
     at,
-    cell,
     lesson_book,
     listing,
     no_health_check,
@@ -40,6 +35,7 @@ from .handout import (
     refusing,
     ship,
     spoilt,
+    worked_on,
 )
 
 IDS = [c["id"] for c in lesson_book()["cells"]]
@@ -59,16 +55,6 @@ def mine(home: Path) -> Path:
 
 def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_bytes())
-
-
-def worked_on() -> dict[str, Any]:
-    """Both exercises solved and run, with a cell of the student's own."""
-    book = lesson_book()
-    at(book, "01-sample").update(source="def sample(x):\n    return 'ä'", execution_count=7)
-    at(book, "01-generate").update(source=["def generate(x):\n", "    return x"])
-    book["cells"].insert(4, cell("own", "my_notes = '🙂 \ud800'"))
-    book["metadata"] = {"kernelspec": {"name": "python3", "display_name": "mine"}}
-    return book
 
 
 def test_one_cell_is_as_shipped_and_nothing_else_changes(home, mine):
@@ -361,60 +347,3 @@ def test_permissions_stay(home, mine):
     mine.chmod(0o640)
     reset_cell("01.sample", home)
     assert mine.stat().st_mode & 0o777 == 0o640
-
-
-KILLED = """
-import json, os, resource, signal, sys
-from pathlib import Path
-import nbformat  # before the children, who would each wait for it
-from lessonlib import course
-from lessonlib.classroom.resetting import reset_cell, reset_lesson
-from lessonlib.classroom.submission import submit
-
-home, shipped, act = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-course.notebooks_dir = lambda: shipped
-acts = {
-    "cell": lambda: reset_cell("01.sample", home),
-    "lesson": lambda: reset_lesson("01", home),
-    "submit": lambda: submit("01", home, "0.1"),
-}
-mine = {path.name: path.read_bytes() for path in home.iterdir()}
-told = []
-for size in [*range(0, 400, 57), *range(400, 12_000, 601)]:
-    if (child := os.fork()) == 0:
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size,) * 2)
-        acts[act]()
-        os._exit(0)
-    killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    told.append([size, killed, {p.name: p.read_bytes().hex() for p in home.iterdir()}])
-    for path in home.iterdir():
-        path.unlink()
-    for name, data in mine.items():
-        (home / name).write_bytes(data)
-print(json.dumps(told))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot end a process at a file's size")
-@pytest.mark.parametrize("act", ["cell", "lesson", "submit"])
-def test_killed_while_writing_nothing_of_the_students_is_lost(
-    home: Path, mine: Path, tmp_path: Path, act: str
-):
-    """The system ends the process when a file has so many bytes: everything is there, or nothing happened."""
-    had = json.dumps(worked_on()).encode()  # shorter than what is written over it
-    mine.write_bytes(had)
-    command = [sys.executable, "-c", KILLED, str(home), str(tmp_path / "notebooks"), act]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    ends = set()
-    for size, killed, found in json.loads(done.stdout):
-        ends.add(killed)
-        there = {name: bytes.fromhex(data) for name, data in found.items() if not name.endswith(".part")}
-        assert had in there.values(), f"{act} killed at {size} bytes lost the notebook"
-        assert there[NAME] == had or not killed
-        for name, data in there.items():
-            if name.endswith(".zip"):
-                assert zipfile.ZipFile(io.BytesIO(data)).testzip() is None
-            else:
-                json.loads(data)
-    assert ends == {True, False}
