@@ -12,30 +12,46 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lessonlib import LLM, SamplingParams
+from lessonlib.course import CourseError
 from lessonlib.engine import EngineError
 
 # Original: these four were used without an import.
 from lessonlib.security import ExtractionDetector, InputValidator, OutputFilter, RateLimiter
+from lessonlib.security.admission import AdmissionLimits, Refused, TenantSlots
 from lessonlib.serving.auth import Keys
 from lessonlib.serving.engine import AsyncEngine
-from lessonlib.serving.errors import ApiError
+from lessonlib.serving.errors import from_admission, from_validation
+from lessonlib.serving.limits import parse_json, read_body
 
 log = logging.getLogger("secured_api")
+LIMITS = AdmissionLimits(body_bytes=200_000, queue=32)
+AT_A_TIME = 8  # requests of one user
 
 
 class Query(BaseModel):
+    model_config = ConfigDict(strict=True)
     # Original: a user_id stood here, so that anybody could spend anybody's budget; what a body says of it is ignored.
     prompt: str = Field(min_length=1, max_length=20_000)
     max_tokens: int = Field(64, ge=1, le=512)
+
+
+async def read(request: Request) -> Query:
+    """The body. Raises Refused and ApiError, which repeat nothing of it: an answer that did could be no JSON itself."""
+    value = parse_json(await read_body(request, LIMITS), LIMITS)
+    try:
+        return Query.model_validate(value)
+    except ValidationError as error:
+        raise from_validation(error.errors(), value, skip=0) from None
 
 
 def create_app(
@@ -51,6 +67,7 @@ def create_app(
     # Original: a match meant "stopped"; it is a warning, and what the model may do must not depend on it.
     validator = InputValidator()
     detector = ExtractionDetector()
+    slots = TenantSlots(AT_A_TIME)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -66,12 +83,16 @@ def create_app(
         return {"alive": engine.alive}
 
     @app.post("/generate")
-    async def generate(query: Query, request: Request) -> dict[str, Any]:
+    async def generate(request: Request) -> dict[str, Any]:
+        # Original: request.user_id, and that only after a body of any length had been read and parsed.
+        user = keys.identify(request.headers)
         try:
-            user = keys.identify(request.headers)  # Original: request.user_id.
-        except ApiError as refused:
-            raise HTTPException(401, refused.detail) from None
+            with slots.acquire(user):
+                return await answer(user, await read(request))
+        except Refused as refused:
+            raise from_admission(refused) from None
 
+    async def answer(user: str, query: Query) -> dict[str, Any]:
         verdict = await asyncio.to_thread(validator.analyze, query.prompt)
         if verdict.is_malicious:
             log.warning("%s sent something that looks like an attack: %s", user, verdict.reason)
@@ -80,10 +101,12 @@ def create_app(
         ids = await asyncio.to_thread(llm.tokenizer.encode, query.prompt)
         held = limiter.reserve(user, len(ids) + query.max_tokens)
         if not held:
-            wait = {} if held.retry_after is None else {"Retry-After": str(int(held.retry_after) + 1)}
-            raise HTTPException(429, held.message, wait)
+            if held.retry_after is None:  # never
+                raise HTTPException(400, held.message)
+            raise HTTPException(429, held.message, {"Retry-After": str(int(held.retry_after) + 1)})
         used, generation, text = 0, None, ""
         try:
+            LIMITS.check_queue(1, engine.sequences, engine.scheduler.max_num_seqs)
             generation = engine.open([ids], SamplingParams(temperature=0, max_tokens=query.max_tokens))
             await generation.admitted()
             used = len(ids)
@@ -112,9 +135,22 @@ def create_app(
 
 
 def main() -> None:
-    keys = Keys(filter(None, os.environ.get("LESSON_API_KEYS", "").split(",")))
-    app = create_app(os.environ.get("LESSON_MODEL", "pico"), keys)
-    uvicorn.run(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))
+    given = os.environ.get("LESSON_API_KEYS", "")
+    keys, port = given.split(",") if given else [], os.environ.get("PORT", "8000")
+    # An empty key would open to whoever sends none.
+    if not all(key.rpartition(":")[2].strip() for key in keys):
+        sys.exit("LESSON_API_KEYS has an entry without a key; write name:key, with commas between them.")
+    if not (port.isascii() and port.isdecimal() and int(port[:6]) < 2**16):
+        sys.exit("PORT is no port; give a number from 0 to 65535.")
+    try:
+        callers = Keys(keys)
+    except CourseError as error:
+        sys.exit(f"LESSON_API_KEYS: {error}")
+    try:
+        app = create_app(os.environ.get("LESSON_MODEL", "pico"), callers)
+    except EngineError as error:
+        sys.exit(f"LESSON_MODEL: {error}")
+    uvicorn.run(app, host="127.0.0.1", port=int(port), limit_concurrency=128)
 
 
 if __name__ == "__main__":

@@ -99,10 +99,7 @@ def bench(
     texts = itertools.cycle(load.read_prompts(prompts)) if prompts else made_up
     if plot and plot.suffix not in PICTURES:
         raise load.BenchError(f"{plot} is no picture; end its name in {', '.join(PICTURES)}.")
-    for path in filter(None, (output, plot)):  # now, not after all the measuring
-        if path.exists() or not path.parent.is_dir():
-            problem = "is there already" if path.exists() else "has no folder to be in"
-            raise load.BenchError(f"{path} {problem}; name another file.")
+    load.check_files(output, plot)  # now, not after all the measuring
     slo = None if slo_ttft is slo_tpot is None else SLO(_seconds(slo_ttft), _seconds(slo_tpot))
     settings = load.Settings(
         url, model, api_key, chat, max_tokens, temperature, ignore_eos, requests, duration, timeout, seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ PANEL = ENGINE
 EXAMPLE = "lesson serve pico --port 8000 --quantization int8 --validate flag"
 
 
+MOST = 2**32 - 1  # security.rate_limiter's LARGEST, which is not imported for a --help
 _guard = partial(typer.Option, rich_help_panel="Guards")
 
 
@@ -75,10 +77,11 @@ def serve(
     compiled: Annotated[bool, typer.Option(help="Run through C++ compiled on this machine.")] = False,
     device: Annotated[str, typer.Option(help="Where to run: cpu or cuda.")] = "cpu",
     requests_per_minute: Annotated[
-        int | None, _guard(min=1, help="Requests that each API key may send a minute.")
+        int | None, _guard(min=1, max=MOST, help="Requests that each API key may send a minute.")
     ] = None,
     tokens_per_minute: Annotated[
-        int | None, _guard(min=1, help="Tokens, of prompts and answers, that each API key gets a minute.")
+        int | None,
+        _guard(min=1, max=MOST, help="Tokens, of prompts and answers, that each API key gets a minute."),
     ] = None,
     max_concurrent: Annotated[
         int | None,
@@ -128,22 +131,29 @@ def serve(
     from lessonlib.course import CourseError
 
     try:
+        from lessonlib.serving.auth import Keys
         from lessonlib.serving.server import Server, bind
     except ImportError as error:
         raise CourseError(
             f"lesson serve needs {error.name}, which is not installed; run: pip install 'llm-inference-course[serve]'."
         ) from None
 
+    if not api_key and os.environ.get("LESSON_API_KEY") == "":
+        raise CourseError("LESSON_API_KEY is set, but empty; give it a key, or unset it to let anybody in.")
     try:
         said = "" if system_prompt is None else system_prompt.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         raise CourseError(f"{system_prompt} is not a text in UTF-8; save it as one.") from None
-    bound = bind(host, port)  # first, because what follows takes a while
+    if system_prompt is not None and not said:
+        raise CourseError(
+            f"{system_prompt} is empty; write the system prompt into it, or leave the option out."
+        )
+    keys = Keys(api_key or ())
+    bound = bind(host, port)  # before what takes a while
 
     from lessonlib import LLM
     from lessonlib.security.admission import AdmissionLimits
     from lessonlib.serving.app import create_app
-    from lessonlib.serving.auth import Keys
     from lessonlib.serving.engine import AsyncEngine
     from lessonlib.serving.guards import Guards
     from lessonlib.serving.logs import to_stream
@@ -161,31 +171,26 @@ def serve(
         device=device,
     )
     name = Path(model).resolve().name if Path(model).is_dir() else model
-    keys = Keys(api_key or ())
     weights = (quantization or {"bfloat16": "BF16", "float16": "F16"}.get(dtype, "F32")).upper()
-    chosen = _guards(
-        AdmissionLimits(
-            queue=max_waiting,
-            tenant_requests=max_concurrent or (64 if keys else None),
-            deadline=deadline or None,
-            kv_percent=kv_percent or None,
-        ),
-        (requests_per_minute, tokens_per_minute),
-        share_prefixes,
-        raw_logprobs,
-        validate,
-        filter_output or (Filter.REDACT if said else Filter.OFF),
-        said,
-        extraction,
-    )
-    app = create_app(
-        AsyncEngine(llm),
-        name,
-        keys=keys,
-        guards=chosen if guards else Guards.off(),
-        weights=weights,
-        system_prompt=said,
-    )
+    if guards:
+        chosen = _guards(
+            AdmissionLimits(
+                queue=max_waiting,
+                tenant_requests=max_concurrent or (64 if keys else None),
+                deadline=deadline or None,
+                kv_percent=kv_percent or None,
+            ),
+            (requests_per_minute, tokens_per_minute),
+            share_prefixes,
+            raw_logprobs,
+            validate,
+            filter_output or (Filter.REDACT if said else Filter.OFF),
+            said,
+            extraction,
+        )
+    else:
+        chosen = Guards.off(queue=max_waiting)
+    app = create_app(AsyncEngine(llm), name, keys=keys, guards=chosen, weights=weights, system_prompt=said)
     if logs:
         to_stream()
     Server(app, bound, drain_seconds=drain, ready=lambda url: _announce(url, name, bool(keys), host)).run()

@@ -33,11 +33,12 @@ def encode_chat(
     if not forging:
         return encode(tokenizer.apply_chat_template(messages))
     # The template is written around stand-ins, and each content encoded by itself, its special texts in two halves.
-    said = {secrets.token_hex(16): messages[i]["content"] for i in forging}
+    secret = secrets.token_hex(16)
+    said = {f"{secret}{i:06d}": messages[i]["content"] for i in forging}
     marked = list(messages)
     for i, mark in zip(forging, said, strict=True):
         marked[i] = {**messages[i], "content": mark}
-    pieces = re.split(f"({'|'.join(said)})", tokenizer.apply_chat_template(marked))
+    pieces = re.split(f"({secret}[0-9]{{6}})", tokenizer.apply_chat_template(marked))
     if pieces[1::2] != list(said):
         raise BadParameter(
             "A message holds the text of a special token, and this model's template does not let it be told from a "

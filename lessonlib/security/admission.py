@@ -51,6 +51,7 @@ class AdmissionReason(StrEnum):
     VALUES = "too_many_values"
     SEQUENCES = "too_many_sequences"
     TOKENS = "too_many_tokens"
+    LOGPROBS = "too_many_logprobs"
     KV_BLOCKS = "too_many_kv_blocks"
     QUEUE = "queue_full"
     DEADLINE = "deadline"
@@ -68,6 +69,7 @@ STATUS = {
     AdmissionReason.VALUES: 400,
     AdmissionReason.SEQUENCES: 400,
     AdmissionReason.TOKENS: 400,
+    AdmissionReason.LOGPROBS: 400,
     AdmissionReason.KV_BLOCKS: 400,
     AdmissionReason.QUEUE: 429,
     AdmissionReason.DEADLINE: 408,
@@ -97,12 +99,14 @@ class Demand:
     """The most that a request can cost, once it is tokens.
 
     prompts: their lengths. Each gets ``n`` answers of up to ``max_tokens``, and no sequence outgrows the ``context``.
+    logprobs: how many of the likeliest tokens are told beside each chosen one; None: not even its own.
     """
 
     prompts: tuple[int, ...]
     n: int
     max_tokens: int
     context: int
+    logprobs: int | None = None
 
     @property
     def sequences(self) -> int:
@@ -139,9 +143,10 @@ class AdmissionLimits:
 
     connections: open at a time. header_bytes, headers: of all headers together. request_seconds: until headers and body
     have arrived. body_bytes, body_seconds: of a body, and until it has arrived. json_depth: lists and objects inside
-    each other. json_values: entries of all of these. sequences: prompts × n of one request. new_tokens: of
+    each other. json_values: entries of all of these. sequences: prompts × n of one request. new_tokens, logprobs: of
     all their answers. kv_percent: of the KV blocks, for one request; more than 100 counts on preemption. queue:
-    sequences that wait. tenant_requests: of one tenant at a time. deadline: seconds from request to last token.
+    sequences that wait. tenant_requests: of one tenant at a time. write_seconds: until a piece of an answer is taken.
+    deadline: seconds from request to last token.
     """
 
     connections: int = 1000
@@ -154,9 +159,11 @@ class AdmissionLimits:
     json_values: int = 2**16
     sequences: int = 64
     new_tokens: int = 2**16
+    logprobs: int = 2**16
     kv_percent: int | None = 100
     queue: int = 256
     tenant_requests: int | None = None
+    write_seconds: float = 10.0
     deadline: float | None = 300.0
 
     def __post_init__(self) -> None:
@@ -247,6 +254,14 @@ class AdmissionLimits:
                 f"The answers may come to {demand.new_tokens} tokens, and {self.new_tokens} is the limit for one "
                 "request; lower max_tokens or n.",
                 param="max_tokens",
+            )
+        told = 0 if demand.logprobs is None else demand.new_tokens * (1 + demand.logprobs)
+        if told > self.logprobs:
+            raise Refused(
+                AdmissionReason.LOGPROBS,
+                f"The answers may come to {told} log-probabilities, and {self.logprobs} is the limit; lower "
+                "max_tokens, n or the number of top log-probabilities.",
+                param="logprobs",
             )
         most = None if self.kv_percent is None else num_blocks * self.kv_percent // 100
         if most is not None and demand.blocks(block_size) > most:

@@ -141,20 +141,27 @@ class ExtractionDetector:
         self._users: OrderedDict[bytes, _User] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, user_id: str, prompt: str, response: str) -> Verdict:
-        """Take in one exchange, and judge the user by all there were. user_id: from the API key, never the body."""
-        for name, value in (("user_id", user_id), ("prompt", prompt), ("response", response)):
+    def check(self, user_id: str, prompt: str, *responses: str) -> Verdict:
+        """Take in one exchange, and judge the user by all there were. user_id: from the API key, never the body.
+
+        responses: those of one request (its ``n``). Each is an answer, but the prompt was written only once.
+        """
+        texts = (("user_id", user_id), ("prompt", prompt), *(("response", each) for each in responses))
+        for name, value in texts:
             if not isinstance(value, str):
                 raise BadParameter(f"{name} must be a text, not a {type(value).__name__}.")
-        exchange = _digest(f"{len(prompt)} {prompt}{response}")
         words = [_digest(word) for word in _words(prompt)]
         with self._lock:
             user = self._user(_digest(user_id))
-            if user.seen.holds(exchange):
+            answers = user.answers
+            for response in responses:
+                exchange = _digest(f"{len(prompt)} {prompt}{response}")
+                if not user.seen.holds(exchange):
+                    user.seen.add(exchange)
+                    user.answers += 1
+                    user.characters += len(response)
+            if user.answers == answers:
                 return self._judge(user)
-            user.seen.add(exchange)
-            user.answers += 1
-            user.characters += len(response)
             new = {word for word in words if not user.seen.holds(word)}
             best = _place(user, _sketch(words, new))
             user.counts[best] += 1

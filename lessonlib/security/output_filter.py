@@ -49,7 +49,7 @@ class OutputFilter:
     [Finding(kind='email', start=9, end=25)]
 
     mode: "redact", "block" or "log"; see StreamingOutputFilter. system_prompt, secrets: what must not be given away,
-    see Canaries. kinds: which of KINDS to look for, all by default.
+    see Canaries. keeps_prompt: was there a system prompt? kinds: which of KINDS to look for, all by default.
     Raises BadParameter for an unknown mode or kind, and for secrets too short to be told from chance.
     """
 
@@ -70,6 +70,7 @@ class OutputFilter:
         if unknown := wanted - set(KINDS):
             raise BadParameter(f"Nothing called {min(unknown)!r} can be looked for; choose from KINDS.")
         self.mode = mode
+        self.keeps_prompt = bool(system_prompt)
         self._canaries = Canaries(system_prompt, secrets)
         self._rules = book(tuple(rule for rule in RULES if rule.kind in wanted))
 

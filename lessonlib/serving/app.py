@@ -1,7 +1,8 @@
 """The application: routes of three vendors around one engine, and what every request passes on its way.
 
-A request meets, in this order: ``Gate`` (who is it?), the bounded reading of its body, the strict model of its wire
-format, and ``Reply``, which asks the guards, alone talks to the engine, and sees to it that nothing is left there.
+A request meets, in this order: ``Patience`` (does its client take the answer?), ``Gate`` (who is it?), the bounded
+reading of its body, the strict model of its wire format, and ``Reply``, which asks the guards, alone talks to the
+engine, and sees to it that nothing is left there.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .engine import AsyncEngine
 from .errors import from_admission
 from .gate import Gate
 from .guards import Guards
-from .limits import parse_json, read_body
+from .limits import Patience, parse_json, read_body
 from .metrics import Metrics
 from .reply import Reply
 from .shared import Shared
@@ -74,6 +75,7 @@ def create_app(
     app.state.shared = shared
     app.router.route_class = _strict(shared.guards.limits)
     app.add_middleware(Gate, shared=shared)
+    app.add_middleware(Patience, limits=shared.guards.limits)
     for kind in (HTTPException, RequestValidationError, EngineError, Refused):
         app.add_exception_handler(kind, shared.refuse)
     _add_routes(app, shared)
@@ -114,7 +116,8 @@ def _add_routes(app: FastAPI, shared: Shared) -> None:
         return Reply(shared, anthropic.Messages(model, _id(request), body))
 
     @app.post("/v1/messages/count_tokens")
-    async def count_tokens(body: anthropic.Conversation) -> Any:
+    async def count_tokens(body: anthropic.Conversation, request: Request) -> Any:
+        await asyncio.to_thread(shared.guards.reserve, request.scope["state"]["caller"], 0)
         return await asyncio.to_thread(anthropic.count_tokens, model, body)
 
     @app.post("/api/generate")

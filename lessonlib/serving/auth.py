@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 
+from lessonlib.course import CourseError
+from lessonlib.security.admission import MAX_NAME
+
 from .errors import ApiError
 
 ANYBODY = "anybody"
+_KEY = re.compile(r"[!-~]+")  # what a header holds and keeps
 
 
 class Keys:
     """The keys that open this server; with none, it is open to anybody.
 
     A key is given as "key" or as "name:key". The name is the caller's identity; without one, it is the beginning of the
-    key's hash, so that logs never hold a key. Only hashes are kept, and looked up: comparing takes no time that depends
-    on how much of a guess was right.
+    key's hash, so that logs never hold a key. Clients send the key, or both as they were given. Only hashes are kept,
+    and looked up: comparing takes no time that depends on how much of a guess was right. Raises CourseError for a key
+    that nobody could send, or anybody.
     """
 
     def __init__(self, keys: Iterable[str] = ()):
         self._names: dict[bytes, str] = {}
         for given in keys:
-            name, _, key = given.rpartition(":")
+            name, colon, key = given.partition(":")
+            if not colon:
+                name, key = "", given
+            if not _KEY.fullmatch(key):
+                raise CourseError(
+                    "An API key is empty, or has characters that no header can carry; give letters, digits and "
+                    "punctuation without spaces, as key or as name:key."
+                )
+            if len(name) > MAX_NAME or not name.isprintable():
+                raise CourseError(
+                    f"The name of an API key must be printable and {MAX_NAME} characters at most."
+                )
             digest = hashlib.sha256(key.encode())
-            self._names[digest.digest()] = name or f"key-{digest.hexdigest()[:8]}"
+            name = name or f"key-{digest.hexdigest()[:8]}"
+            self._names[digest.digest()] = self._names[hashlib.sha256(given.encode()).digest()] = name
 
     def __bool__(self) -> bool:
         return bool(self._names)
@@ -37,7 +55,7 @@ class Keys:
         given = headers.getlist("x-api-key")
         for value in headers.getlist("authorization"):
             scheme, _, key = value.partition(" ")
-            given.append(key.strip() if scheme.lower() == "bearer" else "")
+            given.append(key.strip() if scheme.lower() == "bearer" else "")  # "" is nobody's key
         names = {self._names.get(hashlib.sha256(key.encode()).digest()) for key in given}
         if len(names) == 1 and (name := names.pop()) is not None:
             return name

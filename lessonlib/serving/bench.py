@@ -143,6 +143,8 @@ def read_prompts(path: Path) -> list[str]:
                 prompts[-1].encode()  # text, and no half of a surrogate pair
     except OSError as error:
         raise BenchError(f"{path} cannot be read ({error.strerror}); check --prompts.") from None
+    except UnicodeDecodeError as error:
+        raise BenchError(f"{path} is not a text in UTF-8 (byte {error.start}); save it as one.") from None
     except (ValueError, LookupError, AttributeError, RecursionError):
         raise BenchError(
             f'{path}, line {number}: no prompt; write a string or {{"prompt": "…"}} in UTF-8.'
@@ -150,6 +152,16 @@ def read_prompts(path: Path) -> list[str]:
     if not prompts:
         raise BenchError(f"{path} holds no prompt; write one a line.")
     return prompts
+
+
+def check_files(output: Path | None, plot: Path | None) -> None:
+    """Raises BenchError unless each is a new file of its own: now, and not after all the measuring."""
+    if output and plot and output.resolve() == plot.resolve():
+        raise BenchError(f"{plot} cannot be both --output and --plot; name two files.")
+    for path in filter(None, (output, plot)):
+        if path.exists() or not path.parent.is_dir():
+            problem = "is there already" if path.exists() else "has no folder to be in"
+            raise BenchError(f"{path} {problem}; name another file.")
 
 
 class EventStream:
@@ -180,6 +192,12 @@ class _Failed(Exception):
     """Kind of failure, and a detail."""
 
 
+def _no_tls(url: str) -> BenchError:
+    return BenchError(
+        f"No trusted https is spoken at {url}; write http:// (as for lesson serve), or check its certificate."
+    )
+
+
 class _Client:
     """Sends requests, and writes down what they meet."""
 
@@ -201,6 +219,8 @@ class _Client:
                     self.model = answer.json()["data"][0]["id"]
         except (httpx.TransportError, TimeoutError) as error:
             why = str(error) or type(error).__name__
+            if "[SSL" in why:
+                raise _no_tls(url) from None
             raise BenchError(f"No server answers at {url} ({why}); start one (lesson serve pico).") from None
         except (httpx.HTTPError, ValueError, LookupError, TypeError):
             status = f"HTTP {answer.status_code}"
@@ -211,6 +231,8 @@ class _Client:
         if record.error in ("HTTP 400", "HTTP 422"):
             del self.options["stream_options"]
             record = await self.ask(prompt, Record(0, 0), 0)
+        if "[SSL" in record.detail:
+            raise _no_tls(url)
         if record.error:
             why = ": ".join(filter(None, (record.error, record.detail.rstrip("."))))
             raise BenchError(f"The first request to {url} failed ({why}); nothing was measured.")

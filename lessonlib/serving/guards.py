@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from lessonlib.engine import SamplingParams
@@ -25,6 +26,8 @@ from .errors import ApiError
 
 if TYPE_CHECKING:
     from lessonlib.security.rate_limiter import Limiter
+
+    from .wire import Exchange
 
 COOL_DOWN = 60.0  # seconds that a suspect waits; then one more answer is judged
 log = logging.getLogger(__name__)
@@ -58,9 +61,9 @@ class Guards:
         ] = {}  # until when, and why; no more than there are API keys
 
     @classmethod
-    def off(cls) -> Guards:
-        """The bare server, to be attacked: only what keeps the machine itself alive."""
-        limits = AdmissionLimits(kv_percent=None, deadline=None)
+    def off(cls, queue: int = AdmissionLimits.queue) -> Guards:
+        """The bare server, to be attacked: only what keeps the machine itself alive. queue: sequences that wait."""
+        limits = AdmissionLimits(kv_percent=None, deadline=None, queue=queue)
         return cls(limits, salts=None, surface=LogitSurfacePolicy.off())
 
     def slot(self, caller: str) -> AbstractContextManager:
@@ -81,6 +84,9 @@ class Guards:
             raise ApiError("unavailable", "This server cannot count requests now; ask again later.") from None
         if not held:
             assert held.reason is not None
+            if held.retry_after is None:  # never: no client should try again, as they do after a 429
+                message = f"{held.message.removesuffix('.')} (a smaller max_tokens, or a shorter prompt)."
+                raise ApiError("invalid", message, "max_tokens", reason=held.reason.value)
             raise ApiError("rate_limit", held.message, retry_after=held.retry_after, reason=held.reason.value)
         return partial(self.limiter.settle, held)
 
@@ -101,7 +107,21 @@ class Guards:
         )
 
     def admit_logprobs(self, caller: str, params: SamplingParams) -> None:
-        """Raises ApiError when a caller has biased too many tokens whose log-probabilities are shown."""
+        """Raises ApiError when a caller has biased too many tokens whose log-probabilities are shown.
+
+        And where there is a system prompt to keep, for a repetition penalty that would copy it (below 1), or tell which
+        tokens are in it (together with a bias).
+        """
+        penalty = params.repetition_penalty
+        if self.output is not None and self.output.keeps_prompt:
+            if penalty < 1:
+                said = (
+                    "A repetition penalty below 1 would copy the server's system prompt; ask for 1 or more."
+                )
+                raise ApiError("invalid", said, "repetition_penalty", reason="copying")
+            if penalty > 1 and params.logit_bias:
+                said = "A logit_bias beside a repetition penalty would tell what the system prompt has; leave one out."
+                raise ApiError("invalid", said, "logit_bias", reason="copying")
         if not (decision := self.surface.admit(caller, params.logit_bias, params.logprobs)):
             raise ApiError("invalid", decision.reason, "logit_bias", reason="logit_surface")
 
@@ -111,14 +131,26 @@ class Guards:
         if (left := until - self.clock()) > 0:
             raise ApiError("rate_limit", why, retry_after=left, reason="extraction")
 
-    def watch(self, caller: str, prompt: str, answer: str) -> str:
-        """Take in what was asked and answered; why it is suspicious, or ""."""
+    def watch(self, caller: str, prompt: str, *answers: str) -> str:
+        """Take in what was asked once and all that was answered to it; why it is suspicious, or ""."""
         if self.detector is None:
             return ""
-        why = self.detector.check(caller, prompt, answer)["reason"]
+        why = self.detector.check(caller, prompt, *answers)["reason"]
         if why and self.detector_blocks:
             self._suspects[caller] = self.clock() + COOL_DOWN, why
         return why
 
-    def salt(self, caller: str) -> str:
-        return "" if self.salts is None else self.salts.salt(caller)
+    def salt(self, caller: str, exchange: Exchange | None = None) -> str:
+        """Of the prefix cache, for this caller and this kind of prompt.
+
+        Where the server has a system prompt, whoever writes the beginning of a prompt (as text, as token ids) could
+        guess it block by block: the usage names the cached tokens. So prompts only meet those of the same class of
+        Exchange, which begin alike. ``Exchange.prefix`` tells kinds within a class; None: meets nothing at all.
+        """
+        kind = ""
+        if exchange is not None and exchange.model.system_prompt:
+            prefix = getattr(exchange, "prefix", "")
+            if prefix is None:
+                return token_hex(16)
+            kind = f"{type(exchange).__module__}.{type(exchange).__qualname__}.{prefix} "
+        return kind if self.salts is None else self.salts.salt(kind + caller)

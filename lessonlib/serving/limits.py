@@ -1,4 +1,4 @@
-"""Reading what a request brings, within the limits of ``security.admission``; and JSON that means one thing only.
+"""How a request comes in and its answer goes out, within ``security.admission``; and JSON that means one thing only.
 
 Python's ``json`` takes NaN, twice the same key, half a surrogate pair and 100,000 levels (to its own undoing). A server
 that decides about money and memory should not.
@@ -10,9 +10,11 @@ import asyncio
 import codecs
 import json
 import math
+import time
 from typing import Any
 
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lessonlib.security.admission import WHOLE, AdmissionLimits
 
@@ -37,6 +39,50 @@ async def read_body(request: Request, limits: AdmissionLimits) -> bytes:
     except TimeoutError:
         raise limits.slow_body() from None
     return bytes(body)
+
+
+class Patience:
+    """Hangs up on a client that does not take its answer; all that follows is as if it had gone by itself.
+
+    What is sent in one goes out in pieces, so that only a little of it waits in the connection's own buffer.
+    """
+
+    def __init__(self, app: ASGIApp, limits: AdmissionLimits):
+        self.app, self.limits = app, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport: asyncio.Transport | None = getattr(getattr(receive, "__self__", None), "transport", None)
+        if scope["type"] != "http" or transport is None:  # only uvicorn's connections have one to hang up
+            return await self.app(scope, receive, send)
+        start = time.monotonic()
+
+        async def taken(message: Message) -> None:
+            left = self.limits.write_seconds
+            if self.limits.deadline is not None:
+                left = min(left, start + self.limits.deadline - time.monotonic())
+            try:
+                async with asyncio.timeout(max(left, 0)):
+                    await send(message)
+            except TimeoutError:
+                transport.abort()
+                await asyncio.sleep(0)  # in which uvicorn hears of it: from now on, it sends nothing
+
+        async def sending(message: Message) -> None:
+            body = message.get("body", b"")
+            last = max(0, len(body) - 1) // _CHUNK * _CHUNK
+            for i in range(0, last, _CHUNK):
+                await taken({**message, "body": body[i : i + _CHUNK], "more_body": True})
+            await taken({**message, "body": body[last:]} if last else message)
+
+        await self.app(scope, receive, sending)
+        if transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(self.limits.write_seconds, _end, transport)
+
+
+def _end(transport: asyncio.Transport) -> None:
+    """A connection that was closed (keep-alive is over) stays open for as long as nobody reads the rest."""
+    if transport.is_closing():
+        transport.abort()
 
 
 def parse_json(body: bytes, limits: AdmissionLimits) -> Any:
@@ -67,7 +113,8 @@ def parse_json(body: bytes, limits: AdmissionLimits) -> Any:
         ) from None
     except json.JSONDecodeError as error:
         raise ApiError(
-            "invalid", f"The body is not valid JSON ({error.msg} at character {error.pos}); send an object."
+            "invalid",
+            f"The body is not valid JSON ({error.msg.removesuffix(' at')}, at character {error.pos}); send an object.",
         ) from None
     return value
 

@@ -46,6 +46,12 @@ class Options(Body):
     num_keep: Whole | None = None
 
     def params(self, model: Model) -> SamplingParams:
+        if self.num_predict == 0:
+            raise ApiError(
+                "invalid",
+                "num_predict is 0, which asks for no answer; ask for 1 token or more, or -1 for as many as fit.",
+                "num_predict",
+            )
         wanted = self.num_predict if self.num_predict and self.num_predict > 0 else model.context
         return SamplingParams(
             **given(
@@ -153,6 +159,16 @@ class Generate(_Ollama):
         super().__init__(model, id, body)
         self.body: GenerateRequest = body
         self.prompt: list[int] = []
+        self.prefix = self._prefix()
+
+    def _prefix(self) -> str | None:
+        """For ``Guards.salt``. A context stands before the server's system prompt, and may begin as that does."""
+        if self._is_plain():
+            return "plain"
+        return None if self.body.context else "chat"
+
+    def _is_plain(self) -> bool:
+        return bool(self.body.raw) or self.model.llm.tokenizer.chat_template is None
 
     def said(self, text: str) -> dict[str, Any]:
         return {"response": text}
@@ -162,7 +178,7 @@ class Generate(_Ollama):
         model.check_name(body.model, LATEST)
         params = self.options.params(model)
         before = body.context or []
-        if body.raw or model.llm.tokenizer.chat_template is None:
+        if self._is_plain():
             texts = [(body.system or "") + (body.prompt or "")]
             ids = model.encode(texts[0])
         else:

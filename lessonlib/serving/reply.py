@@ -11,7 +11,8 @@ from typing import Any
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from lessonlib.security.admission import Demand
+from lessonlib.engine import EngineError
+from lessonlib.security.admission import Demand, Refused
 
 from .engine import Delta, Generation
 from .errors import ClientGone
@@ -54,7 +55,8 @@ class Reply(Response):
 
                 await self._read(generation, keep)
                 await self._account(generation)
-                await JSONResponse(exchange.whole(generation.usage), headers=self.flags)(scope, receive, send)
+                answer = await asyncio.to_thread(self._whole, generation)
+                await answer(scope, receive, send)
         except ClientGone:
             pass
         finally:
@@ -68,9 +70,14 @@ class Reply(Response):
         """Past every guard that stands before the engine. A refusal gives back the tokens that were reserved."""
         exchange, guards, engine = self.exchange, self.guards, self.shared.engine
         limits, pool = guards.limits, engine.scheduler.pool
-        prompts, params = await asyncio.to_thread(exchange.prepare)
-        demand = Demand(tuple(map(len, prompts)), params.n, params.max_tokens, self.shared.model.context)
-        limits.check_demand(demand, pool.block_size, pool.num_blocks)
+        try:
+            prompts, params = await asyncio.to_thread(exchange.prepare)
+            context = self.shared.model.context
+            demand = Demand(tuple(map(len, prompts)), params.n, params.max_tokens, context, params.logprobs)
+            limits.check_demand(demand, pool.block_size, pool.num_blocks)
+        except (EngineError, Refused):  # to find out was work: it counts as a request
+            await asyncio.to_thread(guards.reserve, self.caller, 0)
+            raise
         guards.check_suspect(self.caller)
         self.settle: Callable[[int], None] = await asyncio.to_thread(
             guards.reserve, self.caller, demand.tokens
@@ -82,7 +89,7 @@ class Reply(Response):
             guards.admit_logprobs(self.caller, params)
             params, shown = surface(guards.surface, params)
             self.screen = Screen(guards.output, shown)
-            return engine.open(prompts, params, guards.salt(self.caller))
+            return engine.open(prompts, params, guards.salt(self.caller, exchange))
         except BaseException:
             await asyncio.to_thread(self.settle, 0)
             raise
@@ -107,6 +114,10 @@ class Reply(Response):
                     await take(shown)
                 if not left:
                     return
+
+    def _whole(self, generation: Generation) -> Response:
+        """In a thread: with log-probabilities, it may take a while to spell and to write down."""
+        return JSONResponse(self.exchange.whole(generation.usage), headers=self.flags)
 
     async def _stream(self, generation: Generation, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self.exchange
@@ -145,9 +156,9 @@ class Reply(Response):
         usage = generation.usage
         self.settle(usage.prompt_tokens + usage.completion_tokens if ran else 0)
         each = len(generation.requests) // len(self.exchange.texts)
-        for request in ran:
-            prompt = "\n".join(self.exchange.texts[request.index // each])
-            if why := self.guards.watch(self.caller, prompt, request.text):
+        for i, texts in enumerate(self.exchange.texts):
+            answers = [request.text for request in ran if request.index // each == i]
+            if answers and (why := self.guards.watch(self.caller, "\n".join(texts), *answers)):
                 self.fields["extraction"] = why
                 self.shared.metrics.suspicions.labels("extraction").inc()
 
@@ -165,6 +176,13 @@ class Reply(Response):
 
 
 async def _abort_when_gone(receive: Receive, generation: Generation) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    """uvicorn stops reading when another request comes in behind this one, and would not see its client go; a new call
+    of ``receive`` makes it read on. Less and less often, since what it reads it keeps."""
+    wait, gone = 1.0, False
+    while not gone:
+        try:
+            async with asyncio.timeout(wait):
+                gone = (await receive())["type"] == "http.disconnect"
+        except TimeoutError:
+            wait *= 2
     generation.abort()

@@ -44,7 +44,7 @@ class Shared:
         if isinstance(error, Refused):
             refused = from_admission(error)
         elif isinstance(error, RequestValidationError):
-            refused = from_validation(list(error.errors()))
+            refused = from_validation(error.errors(), error.body)
         elif isinstance(error, HTTPException):
             refused = from_http(error)
         elif isinstance(error, EngineError):

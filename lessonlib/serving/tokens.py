@@ -6,6 +6,7 @@ does, and its bytes say what it is.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from lessonlib.engine.sampling import Choice
@@ -27,6 +28,12 @@ class Spelled(NamedTuple):
 
 
 def spell(tokenizer: Tokenizer, token: int, logprob: float | None) -> Spelled:
+    return Spelled(*_spelling(tokenizer, token), max(LOWEST, LOWEST if logprob is None else logprob))
+
+
+@lru_cache(maxsize=2**16)  # an answer may name a token a thousand times, and to decode it takes 20 µs
+def _spelling(tokenizer: Tokenizer, token: int) -> tuple[str, list[int] | None]:
+    """Text and bytes of a token; the list is shared, not to be changed."""
     text = tokenizer.decode([token], skip_special_tokens=False)
     raw: bytes | None = text.encode()
     if "\ufffd" in text:
@@ -34,9 +41,7 @@ def spell(tokenizer: Tokenizer, token: int, logprob: float | None) -> Spelled:
         raw = bytes(_BYTES[c] for c in spelling) if all(c in _BYTES for c in spelling) else None
         if raw is not None:
             text = "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
-    return Spelled(
-        text, None if raw is None else list(raw), max(LOWEST, LOWEST if logprob is None else logprob)
-    )
+    return text, None if raw is None else list(raw)
 
 
 def spell_top(tokenizer: Tokenizer, choice: Choice) -> list[Spelled]:

@@ -93,12 +93,15 @@ class Model:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text. One that cannot fit is refused before the work of encoding it."""
-        if len(text) > self.context * self.longest_token:
+        self._check_characters(len(text))
+        return self.llm.tokenizer.encode(text, add_special_tokens)
+
+    def _check_characters(self, count: int) -> None:
+        if count > self.context * self.longest_token:
             raise PromptTooLong(
-                f"The prompt has {len(text)} characters, which is more than this model's context of {self.context} "
+                f"The prompt has {count} characters, which is more than this model's context of {self.context} "
                 "tokens can hold; shorten it."
             )
-        return self.llm.tokenizer.encode(text, add_special_tokens)
 
     def decode(self, ids: list[int]) -> str:
         """The text that a client spelled as token ids, special tokens and all."""
@@ -111,10 +114,26 @@ class Model:
         return max(len(tokenizer.id_to_token(i)) for i in range(tokenizer.largest_id + 1))
 
     def encode_chat(self, messages: list[Message]) -> list[int]:
-        """Token ids of a conversation, up to where the assistant begins to speak."""
+        """Token ids of a conversation, up to where the assistant begins to speak.
+
+        One that cannot fit is refused as soon as that is known: however many pieces it is encoded in.
+        """
         if self.system_prompt:
             messages = [{"role": "system", "content": self.system_prompt}, *messages]
-        return encode_chat(self.llm.tokenizer, messages, lambda text: self.encode(text, False))
+        self._check_characters(sum(len(message["content"] or "") for message in messages))
+        count = 0
+
+        def encode(text: str) -> list[int]:
+            nonlocal count
+            ids = self.encode(text, False)
+            count += len(ids)
+            if count > self.context:
+                raise PromptTooLong(
+                    f"The prompt has more than {self.context} tokens, which is this model's context; shorten it."
+                )
+            return ids
+
+        return encode_chat(self.llm.tokenizer, messages, encode)
 
     def texts(self, messages: list[Message]) -> list[str]:
         """What is to be judged of a conversation: a system message is the developer's, where the server has none."""

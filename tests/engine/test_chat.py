@@ -56,6 +56,15 @@ def test_a_template_that_hides_where_a_message_stands_is_refused(template: str):
         encode_chat(tokenizer, users(FORGED))
 
 
+def test_many_forging_messages_keep_their_order_whatever_stands_beside_them(tokenizer):
+    changed = load_tokenizer("pico")
+    changed.chat_template = "{% for m in messages %}7{{ m.content }}0123456789{% endfor %}"
+    contents = [f"{i}<|im_end|>{i}" for i in range(300)]
+    ids = encode_chat(changed, users(*contents))
+    assert changed.decode(ids, False) == "".join(f"7{content}0123456789" for content in contents)
+    assert marks(changed, ids) == []
+
+
 PIECES = st.sampled_from(
     ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|", "|>", "im_end", "<", "\n", "a"]
 )

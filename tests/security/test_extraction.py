@@ -75,6 +75,21 @@ def test_one_prompt_sampled_again_and_again_is_found_but_a_monitor_is_not():
     assert not any(monitor.ask("Are you there?", "Yes.") for _ in range(2000))
 
 
+def test_the_answers_of_one_request_are_many_answers_to_one_prompt():
+    detector = ExtractionDetector(near_duplicates=10, answers=100, clock=lambda: 0.0)
+    for i in range(9):
+        verdict = detector.check(
+            "u", "Tell me a story.", *(f"Story {i} {j}" for j in range(10)), f"Story {i} 0"
+        )
+        assert not verdict["suspicious"]
+    (user,) = detector._users.values()
+    assert sum(user.counts) == 9 and 85 <= user.answers <= 90
+    reasons = [detector.check("u", "Tell me a story.", f"Another {i}")["reason"] for i in range(4)]
+    assert "near-duplicates" in reasons[-1]
+    with refuses(BadParameter):
+        detector.check("u", "x", "fine", 3)  # type: ignore[arg-type]
+
+
 def test_word_lists_are_found_by_how_little_they_repeat():
     rng = random.Random(0)
     words = [a + b for a in NAMES for b in NAMES[:40]]

@@ -116,6 +116,13 @@ def test_nobody_there_is_one_sentence(capsys):
     assert shown.err.startswith("lesson: No server answers at") and len(shown.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("model", [[], ["--model", "m"]])
+def test_https_where_only_http_is_spoken_is_one_sentence(server, capsys, model):
+    assert cli.main(["bench", "serve", "--base-url", server.url.replace("http:", "https:"), *model]) == 1
+    shown = capsys.readouterr().err
+    assert "write http://" in shown and "SSL" not in shown and len(shown.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -132,6 +139,7 @@ def test_nobody_there_is_one_sentence(capsys):
         (["--plot", "new.bmp"], ".png"),
         (["--plot", "nowhere/new.png"], "nowhere"),
         (["--output", "kept.json"], "kept.json is there already"),
+        (["--output", "same.png", "--plot", "same.png"], "name two files"),
         (["--model", "m", "--api-key", "schlüssel"], "API key"),
     ],
 )

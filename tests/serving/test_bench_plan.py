@@ -63,13 +63,35 @@ def test_prompts_come_from_lines_and_from_json_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"[1]", b"7", b"{}", b'"\\ud800"', b'{"prompt": null}', b"text", b"\xff", b"[" * 10_000]
+    "line", [b"[1]", b"7", b"{}", b'"\\ud800"', b'{"prompt": null}', b"text", b"[" * 10_000]
 )
 def test_a_prompt_that_is_none_is_named_by_its_line(tmp_path, line):
     file = tmp_path / "some.jsonl"
     file.write_bytes(b'"fine"\n' + line)
-    with pytest.raises(BenchError, match=r"some\.jsonl, line [02]: "):
+    with pytest.raises(BenchError, match=r"some\.jsonl, line 2: "):
         bench.read_prompts(file)
+
+
+@pytest.mark.parametrize("name", ["some.txt", "some.jsonl"])
+def test_a_file_that_is_no_text_is_told_so(tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(b'"fine"\n\xff')
+    with pytest.raises(BenchError, match=r"some\.\w+ is not a text in UTF-8 \(byte 7\); save it as one\.$"):
+        bench.read_prompts(file)
+
+
+def test_every_result_has_a_new_file_of_its_own(tmp_path):
+    old, new = tmp_path / "old.png", tmp_path / "new.png"
+    old.touch()
+    bench.check_files(new, tmp_path / "other.png")
+    bench.check_files(None, None)
+    for output, plot, says in (
+        (new, tmp_path / ".." / tmp_path.name / "new.png", "cannot be both"),
+        (old, None, "is there already"),
+        (None, tmp_path / "no" / "new.png", "no folder"),
+    ):
+        with pytest.raises(BenchError, match=says):
+            bench.check_files(output, plot)
 
 
 @pytest.mark.parametrize("text", [None, "", "\n \n"])

@@ -22,6 +22,7 @@ from fastapi import FastAPI
 
 from lessonlib.security import RateLimiter
 from lessonlib.serving.auth import Keys
+from tests.engine.conftest import is_one_sentence
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "secured_api.py"
 SECONDS = 60.0
@@ -134,7 +135,97 @@ def test_a_forged_user_changes_nothing(client, limiter):
 
 @pytest.mark.parametrize("wrong", [{"prompt": ""}, {"prompt": "x" * 20_001}, {"max_tokens": 10**9}])
 def test_what_is_out_of_bounds_is_refused(client, wrong):
-    assert ask(client, **{"prompt": "x = 1", **wrong}).status_code == 422
+    assert ask(client, **{"prompt": "x = 1", **wrong}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt": "a", "max_tokens": NaN}',
+        b'{"prompt": "a", "max_tokens": 1e999}',
+        b'{"prompt": "\\ud800"}',
+        b'{"prompt": "a", "max_tokens": "8"}',
+        b'{"prompt": "\xff"}',
+        b"[" * 100_000,
+        b"[]",
+        b"",
+    ],
+    ids=lambda body: repr(body[:40]),
+)
+def test_what_is_no_query_gets_one_sentence(client, body):
+    answer = client.post("/generate", content=body, headers={"x-api-key": "sesame"})
+    assert answer.status_code == 400
+    said = answer.json()["detail"]
+    assert is_one_sentence(said)
+
+
+def test_a_body_is_bounded_and_nobody_without_a_key_has_theirs_read(client, app):
+    large = b'{"prompt": "' + b"a" * 300_000 + b'"}'
+    pieces = (large[i : i + 1000] for i in range(0, len(large), 1000))
+    for content in (large, pieces):
+        answer = client.post("/generate", content=content, headers={"x-api-key": "sesame"})
+        assert answer.status_code == 413
+    for content in (b"{", large):
+        assert client.post("/generate", content=content, headers={"x-api-key": "guess"}).status_code == 401
+
+
+def test_one_user_has_so_many_requests_at_a_time(client, app, limiter):
+    limiter.tokens_per_minute = 100_000
+    engine, release, answers = app.state.engine, threading.Event(), []
+    step = engine.batcher.step
+
+    def held(on_token):
+        release.wait(SECONDS)
+        return step(on_token)
+
+    engine.batcher.step = held
+    threads = [
+        threading.Thread(target=lambda: answers.append(ask(client, "x = 1", max_tokens=1)))
+        for _ in range(example.AT_A_TIME)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        end = time.monotonic() + SECONDS
+        while engine.sequences < example.AT_A_TIME:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        refused = ask(client, "x = 1")
+        assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+    finally:
+        release.set()
+        for thread in threads:
+            thread.join(SECONDS)
+        engine.batcher.step = step
+    assert [answer.status_code for answer in answers] == [200] * example.AT_A_TIME
+    assert ask(client, "x = 1", max_tokens=1).status_code == 200
+
+
+def test_what_can_never_be_admitted_is_not_to_be_tried_again(client, limiter):
+    limiter.tokens_per_minute = 20
+    answer = ask(client, "x = 1", max_tokens=100)
+    assert answer.status_code == 400 and "never" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("LESSON_API_KEYS", "alice:sesame,bob:", "without a key"),
+        ("LESSON_API_KEYS", "alice:sesame,", "without a key"),
+        ("PORT", "abc", "PORT"),
+        ("PORT", "65536", "PORT"),
+        ("PORT", "-1", "PORT"),
+        ("LESSON_MODEL", "nosuch", "nosuch"),
+    ],
+)
+def test_settings_that_mean_nothing_end_it_with_one_sentence(monkeypatch, name, value, says):
+    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: pytest.fail("it was started"))
+    monkeypatch.setenv("LESSON_MODEL", MODEL)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        example.main()
+    said = str(ended.value.code)
+    assert says in said and is_one_sentence(said)
 
 
 def test_two_requests_at_once_share_the_engine_and_leave_the_event_loop_free(client, app):

@@ -9,15 +9,13 @@ from contextlib import closing
 
 import anthropic
 import httpx
-import numpy as np
 import ollama
 import openai
 import pytest
 
 from lessonlib import LLM
-from lessonlib.security import InputValidator
+from lessonlib.security import InputValidator, RateLimiter
 from lessonlib.security.admission import AdmissionLimits
-from lessonlib.security.tenants import TenantSalt, auc
 from lessonlib.serving.auth import Keys
 from lessonlib.serving.guards import Guards
 from lessonlib.serving.reply import FLAG
@@ -258,8 +256,6 @@ def test_an_attack_is_found_wherever_it_stands_and_however_it_is_spelled(llm):
 
 
 def test_who_is_blocked_has_used_a_request_but_no_tokens(llm):
-    from lessonlib.security.rate_limiter import RateLimiter
-
     guards = Guards(limiter=RateLimiter(3, 1000), validator=InputValidator())
     body = {**asking("/v1/completions", ATTACK), "max_tokens": 900}
     with running(llm, guards, keys=Keys(KEYS)) as server:
@@ -285,41 +281,3 @@ def test_while_inputs_are_judged_the_event_loop_goes_on(llm, monkeypatch):
         assert httpx.get(f"{server.url}/health", timeout=SECONDS).json() == {"status": "ok"}
         release.set()
         assert call.result().status_code == 200
-
-
-# ---------------------------------------------------------------- the prefix cache, seen from outside
-
-
-@pytest.mark.parametrize(("salts", "leak"), [(None, 1.0), (TenantSalt(), 0.5)], ids=["shared", "salted"])
-def test_what_a_probe_learns_of_other_callers_from_the_usage(llm, salts, leak):
-    """``security.tenants.timing_audit`` through HTTP, with the cached tokens that the usage names as its clock."""
-    vocabulary, random = llm.model.config.vocab_size, np.random.default_rng()  # a prompt can be probed once
-
-    def computed(server: Running, prompt: list[int], who: dict) -> int:
-        body = {"model": NAME, "prompt": prompt, "max_tokens": 1}
-        usage = server.post("/v1/completions", body, headers=who).json()["usage"]
-        return usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
-
-    with running(llm, Guards(salts=salts), keys=Keys(KEYS)) as server:
-        hits, misses = [], []
-        for _ in range(10):
-            asked, other = random.integers(vocabulary, size=(2, 241)).tolist()
-            computed(server, asked, ANN)
-            hits.append(computed(server, asked, BOB))
-            misses.append(computed(server, other, BOB))
-            assert computed(server, asked, ANN) == 1, "its own are found as ever"
-        server.empty()
-    assert auc(hits, misses) == leak
-
-
-def test_the_bare_server_has_no_guard_but_the_bounds_of_its_memory(llm):
-    with running(llm, Guards.off(), keys=Keys(KEYS)) as server:
-        for path in FORMATS:
-            assert server.post(path, asking(path, ATTACK), headers=ANN).status_code == 200
-        prompt = {**FORMATS["/v1/completions"], "prompt": "class Shared:\n" * 20}
-        server.post("/v1/completions", prompt, headers=ANN)
-        usage = server.post("/v1/completions", prompt, headers=BOB).json()["usage"]
-        assert usage["prompt_tokens_details"]["cached_tokens"] > 0
-        assert server.post("/v1/completions", b" " * (2**20 + 1), headers=ANN).status_code == 413
-        server.empty()
-        assert rejections(server) == {"body_too_large": 1}

@@ -43,11 +43,12 @@ def assert_product(layer: QuantizedLinear, x: Tensor, y: Tensor) -> None:
     """y is x Wᵀ + bias, up to bfloat16's rounding of x, of W's levels, scales and products, and of the sum.
 
     A bfloat16 is off by at most 2⁻⁹ of itself. Five such roundings may stand between a term and the truth and three
-    between the sum and the result; being independent, they add up as random steps do, to less than one in all.
+    between the sum and the result; being independent, they add up as random steps do, to less than one in all; twice
+    that is let through, because a few of them can agree by chance.
     """
     weight, expected = layer.dequantize(), layer.reference(x.float())
     error = (y.float() - expected).abs()
     sizes = x.float().abs() @ weight.abs().t()
     steps = (x.float().square() @ weight.square().t()).sqrt()
     assert (error <= 2**-9 * (5 * sizes + 3 * expected.abs()) + 1e-30).all()
-    assert error.norm() <= 2**-8 * (steps.norm() + expected.norm())
+    assert error.norm() <= 2**-7 * (steps.norm() + expected.norm())
