@@ -43,7 +43,8 @@ class Gate:
             await send(message)
 
         try:
-            guards.limits.check_connections(state.get("connection", 0))
+            if scope["path"] != "/health":  # idle connections must not make a server look ill
+                guards.limits.check_connections(state.get("connection", 0))
             guards.limits.check_headers(scope["headers"])
             if scope["path"] == "/health":
                 return await self.app(scope, receive, sending)

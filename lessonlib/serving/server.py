@@ -19,13 +19,14 @@ from lessonlib.course import CourseError
 from .shared import Shared
 
 DRAIN_SECONDS = 30
+TELL_SECONDS = 2  # for those who are told that their time is up
 
 
 class Server(uvicorn.Server):
     """uvicorn around what ``create_app`` made; it calls ``ready`` with its base URL once it listens.
 
-    On SIGTERM or Ctrl-C it takes no new connections, lets the requests it has finish (``drain_seconds`` at most), ends
-    the rest, and returns; a second Ctrl-C does not wait.
+    On SIGTERM or Ctrl-C it takes no new connections, lets the requests it has finish (``drain_seconds`` at most), tells
+    the rest that they will not, and returns; a second Ctrl-C does not wait.
     """
 
     def __init__(
@@ -49,10 +50,10 @@ class Server(uvicorn.Server):
                 server_header=False,
                 h11_max_incomplete_event_size=shared.guards.limits.header_bytes,
                 backlog=512,
-                timeout_graceful_shutdown=drain_seconds,
+                timeout_graceful_shutdown=drain_seconds + TELL_SECONDS,
             )
         )
-        self.ready = ready
+        self.ready, self.drain_seconds, self.engine = ready, drain_seconds, shared.engine
         self.socket = bound
         host, port = bound.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -63,6 +64,17 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready(self.url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async def end_the_rest() -> None:
+            await asyncio.sleep(self.drain_seconds)
+            await self.engine.stop()
+
+        ending = asyncio.create_task(end_the_rest())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

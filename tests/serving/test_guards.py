@@ -159,8 +159,11 @@ def test_too_many_connections_are_told_so_in_their_own_words(llm, path):
             refused(path, answer, 429)
             assert answer.headers["retry-after"] == "1" and answer.headers["connection"] == "close"
             with closing(server.connect()) as fifth:
-                fifth.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                fifth.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert fifth.recv(100).startswith(b"HTTP/1.1 429")
+            with closing(server.connect()) as probe:  # who asks whether it is well shall hear the truth
+                probe.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert probe.recv(100).startswith(b"HTTP/1.1 200")
         server.wait(lambda: not server.server.server_state.connections, "they are gone")
         assert server.post(path, FORMATS[path]).status_code == 200
 

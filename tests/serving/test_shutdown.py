@@ -20,6 +20,7 @@ import pytest
 from lessonlib import LLM, cli
 
 from .conftest import NAME, SECONDS, running
+from .test_bad_inputs import FORMATS
 
 BODY = {"model": NAME, "prompt": "x", "max_tokens": 200, "ignore_eos": True}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
@@ -144,3 +145,16 @@ def test_who_does_not_finish_in_time_is_told_or_cut_off():
         server.thread.join(SECONDS)
         server.empty()
         assert not server.engine.alive
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_who_is_not_done_when_the_time_is_up_is_told_so(path, stream):
+    body = {**FORMATS[path], "stream": stream, "max_tokens": 2000, "ignore_eos": True}
+    with running(LLM(NAME), server={"drain_seconds": 0}) as server, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.post, path, body)
+        server.wait(lambda: server.engine.batcher.unfinished, "it runs")
+        server.server.should_exit = True
+        answer = asked.result()
+        assert answer.status_code == (200 if stream else 503)
+        assert "went down before this was finished" in answer.text
