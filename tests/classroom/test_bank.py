@@ -99,7 +99,8 @@ def test_two_questions_need_two_ids():
         bank(SINGLE, SINGLE)
 
 
-def test_no_quiz_is_one_sentence():
+def test_no_quiz_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "quizzes_dir", lambda: tmp_path)
     with pytest.raises(BankError, match="There is no quiz for 08_capstone yet"):
         load("08")
 
