@@ -148,7 +148,6 @@ def test_without_widgets(shown, log):
 @pytest.mark.parametrize(
     "call, sentence",
     [
-        (lambda: quiz("08"), "There is no quiz for 08_capstone yet."),
         (lambda: quiz("01", {"what": 1}), "has no question 'what'"),
         (lambda: quiz("01", {"slower": "q"}), "takes one of a, b, c, d"),
     ],

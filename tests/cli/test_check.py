@@ -175,7 +175,6 @@ def test_what_never_ends_or_takes_python_along_costs_only_itself(desk: Desk, che
         ),
         (["01.sampel"], lambda path: None, 'There is no exercise "01.sampel"'),
         (["77"], lambda path: None, "There is no lesson '77'"),
-        (["08"], lambda path: None, "is not there yet"),
     ],
 )
 def test_what_cannot_be_checked_is_one_sentence(desk: Desk, check, arguments, change, says):
