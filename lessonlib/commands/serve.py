@@ -20,6 +20,7 @@ PANEL = ENGINE
 EXAMPLE = "lesson serve pico --port 8000 --quantization int8 --validate flag"
 
 
+LONGEST = 10**9 - 1  # seconds; security.admission takes fewer than 10^9
 MOST = 2**32 - 1  # security.rate_limiter's LARGEST, which is not imported for a --help
 _guard = partial(typer.Option, rich_help_panel="Guards")
 
@@ -91,7 +92,7 @@ def serve(
         ),
     ] = None,
     deadline: Annotated[
-        float, _guard(min=0, help="Seconds until an unfinished answer is given up; 0: never.")
+        float, _guard(min=0, max=LONGEST, help="Seconds until an unfinished answer is given up; 0: never.")
     ] = 300.0,
     kv_percent: Annotated[
         int, _guard(min=0, help="Per cent of the KV cache that one request may need; 0: any.")
@@ -119,7 +120,10 @@ def serve(
         Extraction, _guard(help="What comes of callers who ask as if to copy the model.")
     ] = Extraction.LOG,
     guards: Annotated[
-        bool, _guard(help="With --no-guards, whatever else is said: the bare server that lesson 07 attacks.")
+        bool,
+        _guard(
+            help="With --no-guards, whatever else is said (but --max-waiting): the bare server of lesson 07."
+        ),
     ] = True,
     drain: Annotated[int, typer.Option(min=0, help="Seconds that requests get to finish at the end.")] = 30,
     logs: Annotated[bool, typer.Option(help="Log every request to standard error, as JSON.")] = True,
@@ -138,8 +142,12 @@ def serve(
             f"lesson serve needs {error.name}, which is not installed; run: pip install 'llm-inference-course[serve]'."
         ) from None
 
-    if not api_key and os.environ.get("LESSON_API_KEY") == "":
-        raise CourseError("LESSON_API_KEY is set, but empty; give it a key, or unset it to let anybody in.")
+    # typer splits the variable at its spaces: nothing of it would be no key, and each word of a phrase one.
+    words = os.environ.get("LESSON_API_KEY", "unset").split()
+    if len(words) != 1 and words == (api_key or []):
+        raise CourseError(
+            "LESSON_API_KEY is empty or has spaces; give it one key without any, or unset it to let anybody in."
+        )
     try:
         said = "" if system_prompt is None else system_prompt.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
@@ -227,13 +235,13 @@ def _guards(
 
 
 def _announce(url: str, name: str, needs_key: bool, host: str) -> None:
-    key = "$LESSON_API_KEY" if needs_key else "none"
-    headers = f" -H 'Authorization: Bearer {key}'".replace("'", '"') if needs_key else ""
+    key = 'os.environ["LESSON_API_KEY"]' if needs_key else '"none"'
+    headers = ' -H "Authorization: Bearer $LESSON_API_KEY"' if needs_key else ""
     typer.secho(f"\n  {url}\n", bold=True)
     typer.echo(
         f"""OpenAI     curl {url}/v1/completions{headers} -d '{{"model": "{name}", "prompt": "def fib(n):"}}'
-           OpenAI(base_url="{url}/v1", api_key="{key}").chat.completions.create(model="{name}", …)
-Anthropic  Anthropic(base_url="{url}", api_key="{key}").messages.create(model="{name}", max_tokens=64, …)
+           OpenAI(base_url="{url}/v1", api_key={key}).chat.completions.create(model="{name}", …)
+Anthropic  Anthropic(base_url="{url}", api_key={key}).messages.create(model="{name}", max_tokens=64, …)
 Ollama     curl {url}/api/generate{headers} -d '{{"model": "{name}", "prompt": "Reverse a list."}}'
 Also       {url}/health  {url}/metrics  {url}/openapi.json
 """

@@ -23,7 +23,7 @@ class Keys:
     A key is given as "key" or as "name:key". The name is the caller's identity; without one, it is the beginning of the
     key's hash, so that logs never hold a key. Clients send the key, or both as they were given. Only hashes are kept,
     and looked up: comparing takes no time that depends on how much of a guess was right. Raises CourseError for a key
-    that nobody could send, or anybody.
+    that nobody could send, or anybody, and for one that would have two names.
     """
 
     def __init__(self, keys: Iterable[str] = ()):
@@ -43,7 +43,9 @@ class Keys:
                 )
             digest = hashlib.sha256(key.encode())
             name = name or f"key-{digest.hexdigest()[:8]}"
-            self._names[digest.digest()] = self._names[hashlib.sha256(given.encode()).digest()] = name
+            for sent in (digest, hashlib.sha256(given.encode())):
+                if self._names.setdefault(sent.digest(), name) != name:
+                    raise CourseError("The same API key was given with two names; give each name its own.")
 
     def __bool__(self) -> bool:
         return bool(self._names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from contextlib import nullcontext
@@ -11,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import logs
+from .errors import EngineStopped
 from .shared import Shared
 
 LEFT = 499  # nginx's number for a client that left without an answer
@@ -57,6 +59,13 @@ class Gate:
                 raise
             answer = await self.shared.refuse(Request(scope), error)
             await answer(scope, receive, sending)
+        except (
+            asyncio.CancelledError
+        ):  # only uvicorn cancels, at the end of the time that the server had to go down
+            if status == LEFT:
+                stopped = EngineStopped("The server went down before it got to this; ask again.")
+                answer = await self.shared.refuse(Request(scope), stopped)
+                await answer(scope, receive, sending)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             self.shared.metrics.http.labels(route, str(status)).inc()

@@ -15,7 +15,8 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 
-@pytest.fixture(scope="session")
+# "package": Playwright keeps an event loop running in this thread, and later tests want their own.
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str):
     """A running Lab on an empty folder: `lab.write_notebook(name, cells)`, `lab.notebook_url(name)`."""
     from .jupyterlab_page import Lab
@@ -32,7 +33,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("models") / "tiny")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(chromium: str):
     """Headless Chromium."""
     from .jupyterlab_page import launch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -174,6 +176,32 @@ def test_time_left_over_hurts_nobody():
     thread.start()
     thread.join(30)
     assert result == ["fine"]
+
+
+AFTER_A_LIMIT = """
+import threading
+from lessonlib.classroom.observing import time_limit
+
+def limited():
+    with time_limit(60):
+        pass
+
+def run(function):
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(30)
+    return not thread.is_alive()
+
+assert run(limited)
+threading.settrace(lambda *_: None)
+print(run(lambda: None))
+"""
+
+
+def test_a_limit_in_another_thread_leaves_no_trace():
+    """In a process of its own: CPython 3.11 lets threads under a debugger spin for ever otherwise."""
+    done = subprocess.run([sys.executable, "-c", AFTER_A_LIMIT], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_luck_is_fixed_and_given_back():

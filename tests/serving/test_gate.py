@@ -204,6 +204,13 @@ def test_a_key_that_nobody_could_send_or_anybody_is_refused(given):
         Keys([given])
 
 
+@pytest.mark.parametrize("pair", [("ann:k", "bob:k"), ("a:b:c", "b:c"), ("ann:k", "k")])
+def test_a_key_has_one_name(pair):
+    with pytest.raises(CourseError, match="two names"):
+        Keys(pair)
+    Keys((pair[0], pair[0]))
+
+
 def test_small_answers_do_not_wait_for_each_other():
     with closing(bind()) as bound:
         assert bound.proto == socket.IPPROTO_TCP  # asyncio asks for this before it sets TCP_NODELAY

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from starlette.datastructures import Headers
 
 from lessonlib import cli
+from lessonlib.security.rate_limiter import LARGEST
+from lessonlib.serving.errors import ApiError
 from lessonlib.serving.guards import Guards
 from lessonlib.serving.server import Server
 from lessonlib.serving.shared import Shared
@@ -82,3 +85,66 @@ def test_a_system_prompt_that_cannot_be_used_is_one_sentence(started, tmp_path, 
     assert cli.main(["serve", NAME, "--port", "0", "--system-prompt", str(file)]) == 1
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def refused(capsys, *options: str) -> str:
+    """What it says (no traceback) when it does not start."""
+    assert cli.main(["serve", NAME, "--port", "0", "--no-logs", *options]) != 0
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+def test_an_empty_system_prompt_is_refused(started, tmp_path, capsys):
+    (tmp_path / "prompt.txt").write_text(" \n")
+    assert "is empty" in refused(capsys, "--system-prompt", str(tmp_path / "prompt.txt"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--deadline", "1e12"),
+        ("--deadline", "inf"),
+        ("--requests-per-minute", "5000000000"),
+        ("--tokens-per-minute", "5000000000"),
+    ],
+    ids=str,
+)
+def test_numbers_beyond_what_is_counted_are_refused(started, capsys, options):
+    assert f"Invalid value for '{options[0]}'" in refused(capsys, *options)
+
+
+def test_the_largest_numbers_are_taken(started):
+    most = ("--requests-per-minute", str(LARGEST), "--tokens-per-minute", str(LARGEST))
+    guards = started("--deadline", "999999999", *most).guards
+    assert guards.limits.deadline == 999999999
+    assert guards.limiter.requests_per_minute == guards.limiter.tokens_per_minute == LARGEST
+
+
+def test_without_guards_no_filter_has_to_hold_the_system_prompt_and_the_queue_stays(started, tmp_path):
+    (tmp_path / "prompt.txt").write_text("Be kind.")  # too short for the filter
+    shared = started("--no-guards", "--max-waiting", "3", "--system-prompt", str(tmp_path / "prompt.txt"))
+    assert shared.model.system_prompt == "Be kind."
+    assert (shared.guards.output, shared.guards.limits.queue) == (None, 3)
+
+
+@pytest.mark.parametrize("value", ["", " ", "correct horse battery"])
+def test_a_key_variable_that_is_not_one_key_is_refused(started, capsys, monkeypatch, value):
+    monkeypatch.setenv("LESSON_API_KEY", value)
+    assert refused(capsys).startswith("lesson: LESSON_API_KEY is empty or has spaces")
+    assert started("--api-key", "bob:x").keys  # the option replaces it
+
+
+@pytest.mark.parametrize("option", ["", "bob:", "bob:a b"])
+def test_an_option_that_is_no_key_is_refused(started, capsys, option):
+    assert refused(capsys, "--api-key", option).startswith("lesson: An API key is empty")
+
+
+def test_the_option_replaces_the_variable(started, monkeypatch):
+    monkeypatch.setenv("LESSON_API_KEY", "ann:first")
+    keys = started().keys
+    assert keys.identify(Headers({"x-api-key": "ann:first"})) == "ann"
+    keys = started("--api-key", "bob:second").keys
+    assert keys.identify(Headers({"x-api-key": "second"})) == "bob"
+    with pytest.raises(ApiError):
+        keys.identify(Headers({"x-api-key": "first"}))

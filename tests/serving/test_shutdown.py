@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import pytest
 
 from lessonlib import LLM, cli
 
-from .conftest import NAME, SECONDS, running
+from .conftest import NAME, SECONDS, request_bytes, running
 from .test_bad_inputs import FORMATS
 
 BODY = {"model": NAME, "prompt": "x", "max_tokens": 200, "ignore_eos": True}
@@ -27,11 +28,12 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "H
 
 
 @contextmanager
-def process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+def process(*options: str, key: str | None = None) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """`lesson serve` on a free port: (process, base URL, what it printed)."""
     command = [sys.executable, "-m", "lessonlib.cli", "serve", NAME, "--port", "0", *options]
+    environment = ENVIRONMENT if key is None else {**ENVIRONMENT, "LESSON_API_KEY": key}
     with subprocess.Popen(
-        command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as server:
         watchdog = threading.Timer(120, server.kill)
         watchdog.start()
@@ -148,13 +150,59 @@ def test_who_does_not_finish_in_time_is_told_or_cut_off():
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+@pytest.mark.parametrize("path", FORMATS)
 def test_who_is_not_done_when_the_time_is_up_is_told_so(path, stream):
-    body = {**FORMATS[path], "stream": stream, "max_tokens": 2000, "ignore_eos": True}
-    with running(LLM(NAME), server={"drain_seconds": 0}) as server, ThreadPoolExecutor(1) as pool:
+    body = {**FORMATS[path], "stream": stream}
+    with (
+        running(LLM(NAME), server={"drain_seconds": 0}) as server,
+        ThreadPoolExecutor(1) as pool,
+        server.held() as release,  # so that no answer is done before
+    ):
         asked = pool.submit(server.post, path, body)
-        server.wait(lambda: server.engine.batcher.unfinished, "it runs")
+        server.wait(lambda: server.engine.batcher.unfinished > 0, "it runs")
         server.server.should_exit = True
+        server.wait(lambda: not server.engine.alive, "the time is up")
+        release.set()
         answer = asked.result()
-        assert answer.status_code == (200 if stream else 503)
-        assert "went down before this was finished" in answer.text
+    assert answer.status_code == (200 if stream else 503)
+    assert "went down before this was finished" in answer.text
+    assert ("event: error" in answer.text) == (stream and path == "/v1/messages")
+
+
+@pytest.mark.parametrize("ends", ["drain", "twice"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_who_is_cut_off_is_told_in_the_vendor_s_words_and_leaves_no_traceback(path, ends):
+    options = ("--drain", "0") if ends == "drain" else ()
+    with process(*options) as (server, url, _printed):
+        port = int(url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as slow:
+            slow.sendall(request_bytes(path, FORMATS[path])[:-1])  # its body never ends
+            httpx.get(f"{url}/health")  # so that the other one has been read
+            server.send_signal(signal.SIGINT)
+            if ends == "twice":
+                with pytest.raises(httpx.ConnectError):  # until the first one has been seen to
+                    for _ in range(300):
+                        httpx.get(f"{url}/health")
+                        time.sleep(0.02)
+                server.send_signal(signal.SIGINT)
+            answer = b"".join(iter(lambda: slow.recv(65536), b"")).decode()
+        _, errors = server.communicate(timeout=SECONDS)
+    head, _, body = answer.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 ")
+    assert "went down" in json.loads(body)["error"]["message"]
+    assert "traceback" not in errors.lower()
+    assert server.returncode == 0
+
+
+def test_what_is_printed_and_the_bench_work_with_the_key_of_the_shell(monkeypatch, capsys):
+    monkeypatch.setenv("LESSON_API_KEY", "ann:sesame")
+    with process(key="ann:sesame") as (_server, url, printed):
+        found = re.findall(r"""curl (\S+) -H "([^:]+): ([^"]+)" -d '([^']+)'""", printed)
+        assert len(found) == 2
+        for address, name, value, body in found:
+            headers = {name: os.path.expandvars(value)}
+            assert httpx.post(address, content=body, headers=headers, timeout=SECONDS).status_code == 200
+        assert printed.count('api_key=os.environ["LESSON_API_KEY"]') == 2
+        asked = ["--requests", "2", "--concurrency", "1", "--max-tokens", "2"]
+        assert cli.main(["bench", "serve", "--base-url", f"{url}/v1", *asked]) == 0
+    assert "answered" in capsys.readouterr().out
