@@ -133,7 +133,17 @@ def grade_id(exercise: str) -> str:
 
 
 def is_check(cell: NotebookNode) -> bool:
-    """True for a check cell: code that is graded and is not itself the student's answer."""
+    """True for a check cell: code that is graded and is not itself the student's answer, nor the quiz."""
+    return _gives_points(cell) and not is_quiz(cell)
+
+
+def is_quiz(cell: NotebookNode) -> bool:
+    """True for the cell whose value is the quiz's points: its grade_id is NN-quiz."""
+    name = str(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
+    return _gives_points(cell) and name.endswith("-quiz")
+
+
+def _gives_points(cell: NotebookNode) -> bool:
     grading = cell.metadata.get("nbgrader", {})
     return cell.cell_type == "code" and grading.get("grade", False) and not grading.get("solution", False)
 
@@ -214,10 +224,10 @@ def _problem(cell: NotebookNode, number: str) -> str | None:
     elif not str(grading.get("grade_id", "")).startswith(f"{number}-"):
         return f"its grade_id must start with '{number}-', for example '{number}-sample'."
 
-    solution, check = grading.get("solution"), is_check(cell)
+    solution, check, quiz = grading.get("solution"), is_check(cell), is_quiz(cell)
     if "SOLUTION" in kinds and not solution:
         return 'a solution block outside a solution cell; add "solution": true or remove the block.'
-    if "HIDDEN TESTS" in kinds and not check:
+    if "HIDDEN TESTS" in kinds and not (check or quiz):
         return 'hidden tests outside a check cell; move them into a code cell with "grade": true.'
     if "MARK SCHEME" in kinds and not grading.get("task"):
         return 'a mark scheme outside a task cell; add "task": true or remove it.'
@@ -225,7 +235,7 @@ def _problem(cell: NotebookNode, number: str) -> str | None:
         return "a solution cell without '### BEGIN SOLUTION' and '### END SOLUTION' around the solution."
     if (grading.get("grade") or grading.get("task")) and not _positive(grading.get("points")):
         return 'a graded cell needs "points", a number above 0.'
-    if check and not grading["locked"]:
+    if (check or quiz) and not grading["locked"]:
         return 'a check cell must stay locked; remove "locked": false.'
     if check and not tagged(cell, MAY_FAIL):
         return f'a check cell fails until it is solved; add tags=["{MAY_FAIL}"] so that Run All goes on.'

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grader import authoring, execution, outputs, release
+from grader import authoring, completeness, execution, outputs, release
 from grader.authoring import BuildError, is_check
 from lessonlib.course import checkout
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 OnCell = Callable[[int, int], None]
-_COURSE_SHIM = '''"""Written by `lesson build`: nbgrader's settings for a class kept in this folder."""
+COURSE_SHIM = '''"""Written by `lesson build`: nbgrader's settings for a class kept in this folder."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -86,6 +86,8 @@ def build(
     before = _read(student_path)
     instructor, student = compose(source, before, execute=execute, fresh=fresh, on_cell=on_cell)
 
+    if sentence := completeness.side_files(course / "source" / source.stem, source.stem):
+        raise BuildError(sentence)
     set_aside = None
     if before is not None and not _is_built(before):
         set_aside = _free_name(student_path)
@@ -93,7 +95,7 @@ def build(
     instructor_path = course / "source" / source.stem / f"{source.stem}.ipynb"
     old, new = (student_path.read_text("utf-8") if student_path.is_file() else None), _text(student)
     _write(instructor_path, _text(instructor))
-    _write(course / "nbgrader_config.py", _COURSE_SHIM)
+    _write(course / "nbgrader_config.py", COURSE_SHIM)
     if new != old:
         _write(student_path, new)
     return Built(
@@ -189,6 +191,8 @@ def _inspect(source: Path, instructor: NotebookNode, student: NotebookNode, exec
             raise BuildError(
                 f"{source.name}, cell {cell.id} passes without a solution; make its check fail on the blank."
             )
+    if sentence := completeness.complaint(source.stem, instructor, student):
+        raise BuildError(f"{source.name}: {sentence}")
     text = "\n".join(outputs.strings(student))
     for line in authoring.secret_lines(instructor):
         if line in text:

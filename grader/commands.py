@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grader import class_command, grade_command
 from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import CourseError, notebooks_dir
 
@@ -22,6 +23,8 @@ COURSE = Path(__file__).parent / "course"
 
 def register(app: typer.Typer) -> None:
     """Add the instructor's commands to the `lesson` application."""
+    grade_command.register(app)
+    class_command.register(app)
 
     @app.command(rich_help_panel=INSTRUCTORS, epilog="Example: lesson build 01 --no-execute")
     def build(

@@ -136,7 +136,7 @@ def complaints(exercise_id: str, seeds: Sequence[int] = (1,)) -> tuple[str, ...]
     if notebook_source(exercise_id).exists():
         attempts.append(Attempt("solution", from_notebook(exercise_id, blank=False), PASS))
         attempts.append(Attempt("blank", from_notebook(exercise_id, blank=True), checking.NOT_STARTED))
-    found = [*_too_few(exercise_id, attempts)]
+    found = [*too_few(exercise_id, attempts)]
     for attempt in attempts:
         for hidden_checks, seed in [(False, None), *((True, seed) for seed in seeds)]:
             seconds = 1.0 if attempt.expect == checking.TOO_LONG else None
@@ -147,7 +147,8 @@ def complaints(exercise_id: str, seeds: Sequence[int] = (1,)) -> tuple[str, ...]
     return tuple(found)
 
 
-def _too_few(exercise_id: str, attempts: Sequence[Attempt]) -> list[str]:
+def too_few(exercise_id: str, attempts: Sequence[Attempt]) -> list[str]:
+    """What an exercise lacks of planted attempts: another right solution, and three mistakes by name."""
     alternatives = [a for a in attempts if a.expect == PASS and a.name != "solution"]
     names = {a.expect for a in attempts} - {PASS, checking.NOT_STARTED}
     found = []

@@ -135,6 +135,14 @@ def score(name: str, answers: Mapping[str, Any]) -> list[Scored]:
     return [_score(entry, answers.get(question_id)) for question_id, entry in load_key(name).items()]
 
 
+def earned(name: str) -> float:
+    """The points of the answers in the log beside a notebook: the value of a quiz cell where plain nbgrader runs it."""
+    from lessonlib.classroom.quiz import answered
+    from lessonlib.classroom.store import log_for
+
+    return sum(scored.points for scored in score(name, answered(log_for(name), load(name))))
+
+
 def points_available(name: str) -> float:
     return sum(entry.points for entry in load_key(name).values())
 
@@ -166,4 +174,4 @@ def _made(answer: Any, wrong: Wrong, entry: Entry) -> bool:
     return _matches(answer, wrong.answer, wrong.tolerance)
 
 
-__all__ = ["Entry", "KeyFileError", "Scored", "Wrong", "load_key", "points_available", "score"]
+__all__ = ["Entry", "KeyFileError", "Scored", "Wrong", "earned", "load_key", "points_available", "score"]

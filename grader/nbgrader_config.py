@@ -7,10 +7,18 @@ import os
 import sys
 from pathlib import Path
 
-from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
-from nbgrader.preprocessors import GetGrades
+from nbgrader.preprocessors import (
+    AssignLatePenalties,
+    CheckCellMetadata,
+    ClearOutput,
+    DeduplicateIds,
+    OverwriteCells,
+    OverwriteKernelspec,
+    SaveAutoGrades,
+)
 
-from grader.feedback import HideHiddenTests
+from grader import feedback
+from grader.plugin import Rebuild, RunLocked
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - the loader puts it there
 
@@ -31,5 +39,23 @@ c.Execute.timeout = 300
 c.Execute.shutdown_kernel = "immediate"
 c.Execute.record_timing = False
 
-# nbgrader's own list has no step that hides the hidden tests.
-c.GenerateFeedback.preprocessors = [GetGrades, HideHiddenTests, CSSHTMLHeaderPreprocessor]
+# Submissions are rebuilt from the release and run locked up, and hidden checks stay outside their process. With
+# LESSON_GRADER=plain nbgrader grades in its own way: easier to fool, and it runs strangers' code as you.
+if os.environ.get("LESSON_GRADER") != "plain":
+    c.Autograde.sanitize_preprocessors = [
+        Rebuild, ClearOutput, DeduplicateIds, OverwriteKernelspec, OverwriteCells, CheckCellMetadata,
+    ]  # fmt: skip
+    c.Autograde.autograde_preprocessors = [RunLocked, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata]
+
+# Pages: nothing of a submission runs, loads or leads anywhere, in Formgrader or on a student's page (grader/feedback.py).
+c.HTMLExporter.sanitize_html = True
+c.HTMLExporter.filters = feedback.FILTERS
+c.HTMLExporter.preprocessors = [feedback.Harmless, feedback.ForGraders]
+c.HTMLExporter.extra_template_basedirs = [str(feedback.TEMPLATES), str(feedback.FORMGRADER)]
+c.NbConvertBase.display_data_priority = ["text/html", "image/png", "image/jpeg", "text/plain"]
+c.GenerateFeedback.exporter_class = feedback.FeedbackPage
+c.GenerateFeedback.preprocessors = [feedback.Grades, feedback.Sections]
+c.FeedbackPage.preprocessors = [feedback.Harmless]
+c.FeedbackPage.template_name = "lesson_feedback"
+# What a browser would run is not copied beside graded notebooks, from where Formgrader would serve it.
+c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", *feedback.scripted_files()]

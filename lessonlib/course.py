@@ -45,13 +45,13 @@ class Lesson:
 
 
 LESSONS: tuple[Lesson, ...] = (
-    Lesson("00", "00_start_here", "Start here", 5, 15),
-    Lesson("01", "01_generation", "One token at a time", 10, 60),
-    Lesson("02", "02_kv_cache", "The KV cache", 8, 60),
-    Lesson("03", "03_quantization", "Quantization", 5, 60),
+    Lesson("00", "00_start_here", "Start here", 2, 15),
+    Lesson("01", "01_generation", "One token at a time", 6, 60),
+    Lesson("02", "02_kv_cache", "The KV cache", 6, 60),
+    Lesson("03", "03_quantization", "Quantization", 8, 60),
     Lesson("04", "04_batching", "Batching", 6, 60),
-    Lesson("05", "05_speculative", "Speculative decoding", 5, 60),
-    Lesson("06", "06_deployment", "Deployment", 3, 60),
+    Lesson("05", "05_speculative", "Speculative decoding", 7, 60),
+    Lesson("06", "06_deployment", "Deployment", 7, 60),
     Lesson("07", "07_security", "Security", 3, 60),
     Lesson("08", "08_capstone", "Capstone", 0, 120),
 )

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **15 minutes** (core track, sections marked ●: 5). Nothing to install, no account, no network: everything you will see
+# **15 minutes** (core track, sections marked ●: 2). Nothing to install, no account, no network: everything you will see
 # runs on this machine.
 #
 # This course is about **inference**: everything that happens between *a model has been trained* and *somebody reads its

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 01 · One token at a time
 #
-# **An evening, 2 to 3 hours** (core track, sections marked ● without the exercises: 10 minutes).
+# **An evening:** 30 to 45 minutes to read, run and play, then the exercises. (Core track, the sections marked ●
+# without their exercises: 6 minutes.)
 #
 # A model that writes does one thing over and over: it reads a text and proposes *one* next piece. In this lesson you open
 # up a single proposal, choose from it the way real engines do, put it in a loop, and find out why the loop, done the
@@ -436,8 +437,13 @@ hidden(count_work)
 #
 # ## Quiz
 
-# %% id="01-quiz"
+# %% nbgrader={"grade": true, "grade_id": "01-quiz", "points": 6}
 quiz("01_generation")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("01_generation")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## ● What you should be able to say now

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 02 · The KV cache
 #
-# **An evening, 2 to 3 hours** (core track, sections marked ● without the exercises: 8 minutes).
+# **An evening:** 30 to 45 minutes to read, run and play, then the exercises. (Core track, the sections marked ●
+# without their exercises: 6 minutes.)
 #
 # Lesson 01 ended with two kinds of bars: the loop that runs the whole text again at every step, and the loop that runs each
 # token once. Both write the same text. In this lesson you find out what has to be kept so that nothing is done twice, build
@@ -844,8 +845,13 @@ explorers.paged_blocks()
 # %% [markdown]
 # ## Quiz
 
-# %% id="02-quiz"
+# %% nbgrader={"grade": true, "grade_id": "02-quiz", "points": 7}
 quiz("02_kv_cache")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("02_kv_cache")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## ● What you should be able to say now

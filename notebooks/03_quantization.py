@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 03 · Quantization
 #
-# **An evening, 2 to 3 hours** (core track, sections marked ● without the exercises: 5 minutes).
+# **An evening:** 30 to 45 minutes to read, run and play, then the exercises. (Core track, the sections marked ●
+# without their exercises: 8 minutes.)
 #
 # A model is a few hundred tables of numbers. In this lesson you store those numbers in 8 bits, then in 4:
 # **quantization**. You will see what it saves, which is less than is often said; what it breaks, which is less than one
@@ -645,8 +646,13 @@ else:
 #
 # ## Quiz
 
-# %% id="03-quiz"
+# %% nbgrader={"grade": true, "grade_id": "03-quiz", "points": 7}
 quiz("03_quantization")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("03_quantization")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## ● What you should be able to say now

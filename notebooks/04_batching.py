@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 04 · Batching
 #
-# **An evening, 2 to 3 hours** (core track, sections marked ● without the exercises: 6 minutes).
+# **An evening:** 30 to 45 minutes to read, run and play, then the exercises. (Core track, the sections marked ●
+# without their exercises: 6 minutes.)
 #
 # Until now one text at a time had the machine to itself. Now eight people ask at once. In this lesson you find out why
 # serving them together costs far less than eight times serving one, why the obvious way to do it gives much of that away
@@ -930,8 +931,13 @@ for blocks in (64, 14):
 #
 # ## Quiz
 
-# %% id="04-quiz"
+# %% nbgrader={"grade": true, "grade_id": "04-quiz", "points": 8}
 quiz("04_batching")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("04_batching")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## ● What you should be able to say now

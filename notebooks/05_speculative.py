@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 05 · Speculative decoding
 #
-# **An evening, 2 to 3 hours** (core track, sections marked ● without the exercises: 5 minutes).
+# **An evening:** 30 to 45 minutes to read, run and play, then the exercises. (Core track, the sections marked ●
+# without their exercises: 7 minutes.)
 #
 # In lesson 04 many people shared one pass of the model. But what if there is only *you*, waiting for one answer? The
 # tokens come one after the other, and no batch can change that. This lesson does something cheeky: a **small model
@@ -67,9 +68,9 @@ predict.compare("05.bytes", measured=f"about {moved:.0f} time", note=f"{moved:.4
 # %% [markdown]
 # The weights are read **once for a pass**, however many tokens go through; each token only adds its own keys and
 # values. The *computing* grows with the tokens. So all depends on which of the two you wait for. One token at a time
-# does half a FLOP (an addition or a multiplication) for each byte, and a modern processor could do tens or hundreds
-# in the time that a byte takes to arrive. It waits for memory, and the computing of a few more tokens fits into the
-# waiting.
+# does half a FLOP (an addition or a multiplication) for each byte, and a modern processor could do ten (a laptop) to
+# hundreds (a GPU) in the time that a byte takes to arrive. It waits for memory, and the computing of a few more tokens
+# fits into the waiting.
 #
 # The picture shows it for a real model on a real chip, by the numbers of the data sheet. Take *batch* for the number
 # of tokens in a pass. Move it from 1 to 6: does the time of a step change? Then look for the batch where computing
@@ -117,8 +118,8 @@ print(f"{'pico-draft':16}{milliseconds(draft, 1):8.2f}")
 
 # %% [markdown]
 # Compare within a row: *how much* longer is a pass over 5 tokens? It differs with the format, because the **kernels**
-# differ, the routines that do the multiplying: one that reads few bytes for each weight soon waits for its computing.
-# So *five for the price of one* is a fact about a model, a kernel and a machine, not a law. We come back to it.
+# differ, the routines that do the multiplying. So *five for the price of one* is a fact about a model, a kernel and a
+# machine, not a law. We come back to it.
 #
 # ## ● Guess, then check
 #
@@ -158,7 +159,7 @@ for theirs, ours in zip([*guesses, None], own, strict=True):
 #
 # ### The version you find on the web
 #
-# Many listings, also the one this lesson began as, keep the guesses that agree and stop there. Watch it.
+# Many listings, the first version of this lesson among them, keep the guesses that agree and stop there. Watch it.
 
 
 # %%
@@ -224,7 +225,7 @@ hidden(verify)
 # **Question: 64 tokens. How many passes of pico does it take?**
 #
 # Without guesses: 64, one for each token (the first one reads the prompt). Now the engine does what you have just
-# read, with caches for both models, and up to four guesses at a time.
+# read, with caches for both models, and up to four guesses at a time (fewer where few have stood so far).
 
 # %%
 predict(
@@ -264,10 +265,10 @@ for name, llm in (("without drafts", plain), ("with pico-draft", speculative)):
 
 # %% [markdown]
 # Guesses can be as bad as they like: the text does not change, only the number of passes. *Bad guesses cost time, never
-# quality.* (To the last bit this holds if the arithmetic is the same for one token and for five. In bfloat16, where
-# rounding depends on how many tokens a pass has, two equally good tokens may swap.)
+# quality.* (But for rounding: it depends a little on how many tokens a pass has, most of all in bfloat16, and two nearly
+# equal tokens may swap.)
 #
-# ## ● When tokens are drawn
+# ## When tokens are drawn
 #
 # **Question: at temperature 0.8 there is no *right* token. Which guesses may stand?**
 #
@@ -308,8 +309,8 @@ explorers.speculative(model, draft, tokenizer=tokenizer)
 # %%
 predict(
     "05.bias",
-    "The replacement is drawn from **p** instead of the residual. In how many of 100 draws is the result "
-    "a token that should not have come there? (0: the rule is fair after all.)",
+    "p and q of pico and pico-draft after `for line in`; the replacement is drawn from **p** instead of the "
+    "residual. How many of 100 draws go to a token that has had its share already? (0: fair after all.)",
     unit="of 100",
 )
 
@@ -366,7 +367,7 @@ predict.compare("05.bias", measured=round(100 * bias), unit="of 100")
 # %%
 import matplotlib.pyplot as plt
 
-best = torch.maximum(p, q).topk(10).indices
+best = p.topk(8).indices
 names = [tokenizer.tokens([i])[0] for i in best.tolist()]
 bars = {
     "wanted: p": (p, "#999999", ""),
@@ -385,9 +386,8 @@ plt.show()
 # %% [markdown]
 # The last printed line holds another fact: the share of drafts that stand is the **overlap** of p and q, the sum of
 # min(p, q). The better the small model imitates the large one, the more stand. It need not be *clever*, only
-# *similar*. (One thing to know before you try it with `LLM`: a request with a *seed* of its own gets the very same
-# tokens with drafts and without. For those our engine draws the drafts with the target's own random numbers, which
-# agree less often; that is the price of the promise.)
+# *similar*. (In `LLM`, a request with a *seed* of its own gets the very same tokens with drafts and without. The price
+# of that promise: its drafts stand less often.)
 #
 # ### Exercise 2 · `accept` (full track)
 #
@@ -436,7 +436,8 @@ hidden(accept)
 # > **tokens a pass = 1 + a + a² + … + aᵏ**
 #
 # Each further draft brings less than the one before. But each costs the same: a pass of the draft model, **c** (as a
-# part of a pass of the target over one token), and something to check it, **v**. So
+# part of a pass of the target over one token), and something to check it, **v**. With 1 for the
+# target's own pass:
 #
 # > **speed-up = (1 + a + a² + … + aᵏ) / (1 + k · (c + v))**
 #
@@ -471,7 +472,7 @@ for k, r in runs.items():
 # %% [markdown]
 # Counted and formula come close; each row is only 72 passes, of another text each. The *speed-up* of the formula
 # rises, has one top, and falls: with eight drafts you pay for eight, and the last ones hardly ever count. Play with
-# it on the second page of the picture above (*when it pays*).
+# it on the second page (*when it pays*) of the picture with the diamonds.
 #
 # Two things to be careful with. The acceptance counts drafts that were **judged**: what stands behind the first
 # rejected one was never looked at. And "each draft stands with the same probability" is a simplification: in easy
@@ -670,6 +671,8 @@ for temperature in (0.01, 0.5, 1.0, 1.5, 2.0, 3.0):
 #   stood, and the first rejected one of a round, if there is one.
 # - `draft_cost` and `verify_cost`: c and v from above. Try every k from 1 to `limit` (included).
 # - Return the k with the largest speed-up, or **0** if none is faster than decoding without drafts.
+#
+# (In every log something was judged, and there are no ties.)
 
 
 # %% nbgrader={"solution": true, "grade_id": "05-choose_k"}
@@ -702,15 +705,20 @@ hidden(choose_k)
 #
 # - **Quote speed-ups with their conditions.** Model pair, kind of text, temperature, batch and kernel all decide; "2
 #   to 3 times" without them says nothing.
-# - **It shortens the answer, not the wait for its first token.** The prompt has to be read as before, by two models
+# - **It speeds up the answer, not the wait for its first token.** The prompt has to be read as before, by two models
 #   now.
 # - **It needs memory.** The draft model's weights, and a KV cache for it as well.
 # - **Both models must share a vocabulary.** The ids that one proposes, the other has to judge.
 #
 # ## Quiz
 
-# %% id="05-quiz"
+# %% nbgrader={"grade": true, "grade_id": "05-quiz", "points": 6}
 quiz("05_speculative")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("05_speculative")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## ● What you should be able to say now

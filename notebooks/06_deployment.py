@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 06 · Deployment
 #
-# **An evening, 2 to 3 hours** (core track, sections marked ● without the exercises: 3 minutes).
+# **An evening:** 30 to 45 minutes to read, run and play, then the exercises. (Core track, the sections marked ●
+# without their exercises: 7 minutes.)
 #
 # The engine runs, and it is small and fast. Now somebody wants to *use* it. In this lesson you work out where a model should
 # run and what that costs, start a real server, talk to it in three dialects, block it with one word too many, push it until
@@ -329,12 +330,13 @@ for ms, data in recorded:
 #
 # - `text`: all pieces of text, joined;
 # - `ttft`: the milliseconds of the chunk that completed the first *non-empty* piece of text, `None` if there was none;
-# - `tpot`: milliseconds from there to the last piece of text, divided by (number of tokens − 1). The number of tokens is
-#   `usage.completion_tokens`. `None` if there are fewer than two, or no text.
+# - `tpot`: milliseconds from there to the last *non-empty* piece, divided by (number of tokens − 1). The number of tokens
+#   is `usage.completion_tokens`. `None` if there are fewer than two, or no text.
 #
 # The network cuts the bytes where it likes: a chunk may hold several events, or end in the middle of a line, even in the
 # middle of a letter. Only lines that begin with `data:` count (one space may follow). Others may come: empty ones, and
-# comments that begin with a colon. A line ends with `\n` or `\r\n`. A `delta` may lack `content`, and `choices` may be empty.
+# comments that begin with a colon. A line ends with `\n` or `\r\n`. A `delta` may lack `content`, `choices` may be empty,
+# and a text may say `[DONE]` without being the end.
 #
 # Useful: `rest = b""`, `b"a\nb".split(b"\n")`, `line.startswith(b"data:")`, `line.strip()`, `json.loads(line)`,
 # `delta.get("content")`.
@@ -381,7 +383,7 @@ hidden(read_stream)
 # This is the server you find on the web (with FastAPI, a package for web servers), and beside it the same one with the word
 # `async` left out. A function with `async def` runs in the server's **event loop**: a single worker who serves all
 # connections in turn, and goes on to the next one whenever a function says `await` ("I am waiting, take somebody else").
-# `llm.generate` never says it. A function without `async` FastAPI hands to another worker (a **thread**), beside the loop.
+# `llm.generate` never says it. FastAPI hands a function without `async` to another worker (a **thread**), beside the loop.
 
 # %%
 predict(
@@ -436,8 +438,8 @@ predict.compare("06.blocked", measured=blocked["/found-on-the-web"], unit="healt
 
 # %% [markdown]
 # Not one. For as long as one text takes, the first server is dead to everybody: no health check, no second user, no
-# "stop". Whoever watches over it may well restart it, in the middle of the answer. (This is an order of events, not a
-# measurement of time: it comes out the same on the fastest machine.)
+# "stop". A program that waits for its health check may well restart it, in the middle of the answer. (This is an order
+# of events, not a measurement of time: it comes out the same on the fastest machine.)
 #
 # A thread cures the deafness. It does not make the server *good*: two texts now run in two threads, each with forward passes
 # of its own, instead of sharing them (lesson 04). So the course's server, and vLLM, do a third thing: the loop only takes
@@ -568,8 +570,9 @@ plt.show()
 
 # %% [markdown]
 # **To measure vLLM** with these same cells, start it as shown above, set `LESSON_BASE_URL=http://127.0.0.1:8001/v1` in the
-# terminal from which you start Jupyter, and run the notebook again. (vLLM does not count its passes under our name, so those columns stay empty.) In a terminal
-# `lesson bench serve --base-url …` does the same and more; it refuses to load any machine but yours, unless you insist.
+# terminal from which you start Jupyter, and run the notebook again. (vLLM does not count its passes under our name, so
+# those columns say `nan`.) In a terminal `lesson bench serve --base-url …` does the same and more; it refuses to load any
+# machine but yours, unless you insist.
 #
 # ### Exercise 3 · `load_curve` (full track)
 #
@@ -695,8 +698,8 @@ for kind in ("bf16", "q8_0", "q4_0"):
     )
 
 # %% [markdown]
-# Look at the last column: the scales, the tokenizer and its vocabulary are in it, and with a model of 10 million parameters
-# they weigh. For one of 8 billion they do not.
+# Look at the last column: the scales are in it, the tokenizer and its vocabulary, and with `q4_0` a table of embeddings
+# that keeps 8 bits. With 10 million parameters the tokenizer weighs; with 8 billion it does not.
 #
 # Now run it in llama.cpp. From Python that is `pip install llama-cpp-python`. (On the web you may find `ctransformers`
 # instead. It is abandoned: its last version, 0.2.27, answers this very file with "Failed to create LLM".)
@@ -739,9 +742,9 @@ for kind, file in files.items():
 #
 # ### How fast can a laptop be?
 #
-# To write one token for one user, a machine has to read every weight once. How many bytes a second it can read is its
-# **memory bandwidth**. So there is a limit that no program can beat: **memory bandwidth ÷ size of the model**. For a model of 8 billion parameters, with the bandwidths from the makers' data
-# sheets:
+# A pass reads every weight once. How many bytes a second a machine can read is its **memory bandwidth**. So there is a
+# limit that no program can beat with one token a pass: **memory bandwidth ÷ size of the model**. (Drafts, lesson 05, bring
+# more tokens a pass.) For a model of 8 billion parameters, with the bandwidths from the makers' data sheets:
 
 # %%
 from lessonlib.explorers.pictures.roofline import CHIPS
@@ -807,7 +810,7 @@ for _ in range(9):
 detours = [out - within for out, within in zip(outside, inside, strict=True)]
 print(f"in the server: {median(inside):6.1f} ms  (medians of {len(inside)})")
 print(f"from outside:  {median(outside):6.1f} ms")
-print(f"the detour:    {median(detours):6.1f} ms")
+print(f"the detour:    {median(detours):6.1f} ms  (median of the {len(detours)} differences)")
 
 # %% [markdown]
 # A few milliseconds, on the same machine. The way to another continent takes longer, and so does any real model.
@@ -832,8 +835,13 @@ print("running:", server.process is not None)
 # %% [markdown]
 # ## Quiz
 
-# %% id="06-quiz"
+# %% nbgrader={"grade": true, "grade_id": "06-quiz", "points": 6}
 quiz("06_deployment")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("06_deployment")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## ● What you should be able to say now
@@ -844,7 +852,7 @@ quiz("06_deployment")
 # - TTFT ends with the first *text*, not with the first byte.
 # - A long computation inside `async def` stops the whole server, however fast the machine.
 # - With load, throughput rises to a limit and latency goes on rising; the knee lies between. Beyond the limit an open loop
-#   has no latency at all, only a queue.
-# - One user's speed is at most bandwidth ÷ model size; a GGUF file with fewer bits raises it.
+#   has no latency to quote, only a queue that grows.
+# - With one token a pass, one user's speed is at most bandwidth ÷ model size; a GGUF file with fewer bits raises it.
 #
 # **Next:** lesson 07. The server is up and anybody can reach it. Who will abuse it, and how do you notice?

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 07 · Security
 #
-# **An evening, 2 to 3 hours** (core track, sections marked ● without the exercises: 3 minutes).
+# **An evening:** 30 to 45 minutes to read, run and play, then the exercises. (Core track, the sections marked ●
+# without their exercises: 3 minutes.)
 #
 # Your server is up, and strangers may write to it. In this lesson you attack it in five ways, each time first with the
 # doors open, then with a guard in front. You count what each guard stops, **what it stops wrongly, and what it does
@@ -949,8 +950,13 @@ if example.is_file():
 #
 # ## Quiz
 
-# %% id="07-quiz"
+# %% nbgrader={"grade": true, "grade_id": "07-quiz", "points": 8}
 quiz("07_security")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("07_security")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## ● What you should be able to say now

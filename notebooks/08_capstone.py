@@ -534,8 +534,13 @@ line("07", "a salt for each user", "second user's tokens", *computed, "no reuse 
 #
 # Questions from the whole course.
 
-# %% id="08-quiz"
+# %% nbgrader={"grade": true, "grade_id": "08-quiz", "points": 7}
 quiz("08_capstone")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("08_capstone")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## What you should be able to say now

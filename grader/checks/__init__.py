@@ -25,6 +25,8 @@ class Hidden:
 
     exercise: Exercise
     cases: Sequence[Case]
+    forbid: Sequence[str] = ()  # modules of the course that do what is asked: hollow while this is graded
+    secret: bool = False  # students are not even shown the input that failed
 
     def run(
         self, function: Callable[..., Any], seed: int | None = None, seconds: float | None = None
@@ -35,9 +37,9 @@ class Hidden:
 
     def __call__(self, function: Callable[..., Any], seed: int | None = None) -> None:
         report = self.run(function, seed)
-        feedback.card(report, hidden=True).show()
+        feedback.card(report, hidden=True, secret=self.secret).show()
         if not report.passed:
-            raise CheckFailed(feedback.headline(report), report)
+            raise CheckFailed(feedback.headline(report, self.secret), report)
 
 
 def fresh_seed() -> int:

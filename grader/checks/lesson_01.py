@@ -76,6 +76,7 @@ sample = Hidden(
             count=3,
         ),
     ),
+    forbid=["lessonlib.engine.sampling"],
 )
 
 generate = Hidden(
@@ -120,6 +121,7 @@ generate = Hidden(
         ),
         looping.work_case(make=looping.making([loop_mistakes.KEEPS_GROWING], rows=(1, 1)), count=4),
     ),
+    forbid=["lessonlib.engine.generate", "lessonlib.engine.batching", "lessonlib.engine.llm"],
 )
 
 count_work = Hidden(
@@ -129,4 +131,5 @@ count_work = Hidden(
         counting.counting_case("With a cache.", make=counting.making(True, 2000, 2000), count=20),
         counting.counting_case("One new token.", (17, 1, False), (17, 1, True)),
     ),
+    forbid=["lessonlib.engine.costs"],
 )

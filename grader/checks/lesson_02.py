@@ -25,6 +25,7 @@ visible = Hidden(
         seeing.mask_case("One new token.", make=lambda rng: {"held": rng.randint(1, 60), "new": 1}, count=4),
         seeing.mask_case("Several new tokens.", make=seeing.making(60, 30), count=12),
     ),
+    forbid=["lessonlib.engine.kv_cache", "lessonlib.engine.paged_cache"],
 )
 
 CachedAttention = Hidden(
@@ -63,6 +64,7 @@ CachedAttention = Hidden(
             count=5,
         ),
     ),
+    forbid=["lessonlib.engine.kv_cache", "lessonlib.engine.paged_cache"],
 )
 
 find_bug = Hidden(
@@ -78,6 +80,7 @@ find_bug = Hidden(
             ("Another stale cache.", ("reset leaves the first",)),
         )
     ),
+    forbid=["lessonlib.engine.kv_cache", "lessonlib.engine.paged_cache"],
 )
 
 KVCache = Hidden(
@@ -117,6 +120,7 @@ KVCache = Hidden(
             trial=keeping.watched,
         ),
     ),
+    forbid=["lessonlib.engine.kv_cache", "lessonlib.engine.paged_cache"],
 )
 
 kv_bytes = Hidden(
@@ -137,4 +141,5 @@ kv_bytes = Hidden(
             "Heads wider than their share.", make=weighing.making([weighing.DIVIDES], lacking=()), count=4
         ),
     ),
+    forbid=["lessonlib.engine.costs"],
 )

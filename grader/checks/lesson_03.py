@@ -39,6 +39,7 @@ quantize_int8 = Hidden(
             count=3,
         ),
     ),
+    forbid=["lessonlib.engine.quantize.int8", "lessonlib.engine.quantize.linear"],
 )
 
 quantize_int4 = Hidden(
@@ -75,6 +76,11 @@ quantize_int4 = Hidden(
             count=3,
         ),
     ),
+    forbid=[
+        "lessonlib.engine.quantize.int4",
+        "lessonlib.engine.quantize.int4_layout",
+        "lessonlib.engine.quantize.gguf_blocks",
+    ],
 )
 
 dequantize_nf4 = Hidden(
@@ -104,4 +110,5 @@ dequantize_nf4 = Hidden(
             count=5,
         ),
     ),
+    forbid=["lessonlib.engine.quantize.nf4"],
 )

@@ -39,6 +39,7 @@ pad_left = Hidden(
             count=4,
         ),
     ),
+    forbid=["lessonlib.engine.batching"],
 )
 
 latencies = Hidden(
@@ -73,6 +74,7 @@ latencies = Hidden(
             count=4,
         ),
     ),
+    forbid=["lessonlib.engine.simulator", "lessonlib.serving.bench", "lessonlib.serving.bench_report"],
 )
 
 ContinuousBatcher = Hidden(
@@ -121,6 +123,7 @@ ContinuousBatcher = Hidden(
             (3, 9, [["step"], ["step"], ["add", "a", [4, 4], 1], ["step"], ["step"]]),
         ),
     ),
+    forbid=["lessonlib.engine.batching", "lessonlib.engine.scheduler"],
 )
 
 BlockAllocator = Hidden(
@@ -196,4 +199,5 @@ BlockAllocator = Hidden(
             count=6,
         ),
     ),
+    forbid=["lessonlib.engine.blocks", "lessonlib.engine.paged_cache"],
 )

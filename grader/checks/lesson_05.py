@@ -29,6 +29,7 @@ verify = Hidden(
         verifying.verify_case("No drafts.", ([4, 0, 2], []), ([9], [])),
         verifying.work_case(make=verifying.making(lambda rng, n: rng.randint(0, n)), count=6),
     ),
+    forbid=["lessonlib.engine.speculative"],
 )
 
 accept = Hidden(
@@ -72,6 +73,7 @@ accept = Hidden(
         accepting.accept_case("No drafts.", make=accepting.making([], drafts=(0, 0)), count=2),
         accepting.generator_case(),
     ),
+    forbid=["lessonlib.engine.speculative", "lessonlib.engine.acceptance"],
 )
 
 estimate = Hidden(
@@ -84,6 +86,7 @@ estimate = Hidden(
             "None stands, none is made, or they are free.", (0.0, 5, 0.1), (0.7, 0, 0.3), (0.3, 4, 0.0)
         ),
     ),
+    forbid=["lessonlib.engine.acceptance", "lessonlib.explorers.pictures.speculative"],
 )
 
 choose_k = Hidden(
@@ -101,10 +104,16 @@ choose_k = Hidden(
             make=choosing.making(choosing.NEVER_JUDGED, choosing.MEAN_OF_RATES, choosing.WITH_OWN),
             count=8,
         ),
+        choosing.choose_case(
+            "All drafts of some rounds stand, and more than one pays.",
+            make=choosing.making(choosing.ALWAYS_REJECTED, choosing.FIRST_GAIN),
+            count=6,
+        ),
         choosing.choose_case("None pays.", make=choosing.making(choosing.AT_LEAST_ONE), count=6),
         choosing.choose_case("The limit pays.", make=choosing.making(choosing.BELOW_LIMIT), count=6),
         choosing.choose_case(
             "Long logs.", make=choosing.making(choosing.NEVER_JUDGED, rounds=(40, 80)), count=4
         ),
     ),
+    forbid=["lessonlib.engine.acceptance", "lessonlib.explorers.pictures.speculative"],
 )

@@ -30,6 +30,7 @@ break_even = Hidden(
         ),
         prices.price_case("Close to the limit.", make=prices.making([prices.HOUR_LIMIT]), count=8),
     ),
+    forbid=["lessonlib.explorers.pictures.deployment"],
 )
 
 read_stream = Hidden(
@@ -47,6 +48,15 @@ read_stream = Hidden(
             "A first event without text, pieces of several tokens.",
             make=streams.making([mistakes.FIRST_BYTES]),
             count=6,
+        ),
+        streams.stream_case(
+            "An empty text with the reason for the end, as some servers send it.",
+            make=streams.making([mistakes.UNTIL_END], _empty_end=True),
+            count=2,
+        ),
+        streams.stream_case(
+            "[DONE] inside a text.",
+            {"pieces": [[70, "# "], [95, "not [DONE] yet"], [130, "\n"]], "tokens": 7},
         ),
         streams.stream_case(
             "One token, and no text.",
@@ -71,6 +81,7 @@ read_stream = Hidden(
         streams.stream_case("No space after data:", make=streams.making(_space=False), count=2),
         streams.stream_case("Another line end.", make=streams.making(_ends="\r\n"), count=2),
     ),
+    forbid=["lessonlib.serving.bench"],
 )
 
 load_curve = Hidden(
@@ -96,4 +107,5 @@ load_curve = Hidden(
         ),
         curves.log_case("Any order.", make=curves.making([curves.UNSORTED], loads=3, shuffled=True), count=4),
     ),
+    forbid=["lessonlib.serving.bench", "lessonlib.serving.bench_report"],
 )

@@ -40,6 +40,7 @@ choose_threshold = Hidden(
         ),
         lines.line_case("Nothing fits.", make=lines.making([lines.NEVER], budgets=(0.0, 0.125)), count=4),
     ),
+    forbid=["lessonlib.security.evaluate"],
 )
 
 TokenLimiter = Hidden(
@@ -74,6 +75,7 @@ TokenLimiter = Hidden(
             count=6,
         ),
     ),
+    forbid=["lessonlib.security.rate_limiter", "lessonlib.security.redis_limiter"],
 )
 
 hidden_size = Hidden(
@@ -102,6 +104,7 @@ hidden_size = Hidden(
         ),
         stealing.size_case("Larger.", make=stealing.making([stealing.NO_REFERENCE], most=40), count=4),
     ),
+    forbid=["lessonlib.security.attacks"],
 )
 
 SweepDetector = Hidden(
@@ -129,6 +132,7 @@ SweepDetector = Hidden(
             count=5,
         ),
     ),
+    forbid=["lessonlib.security.extraction"],
 )
 
 _SECRETS = ("tiger", "k9-k9-k8", "pw:314", "canary")
@@ -157,4 +161,5 @@ StreamFilter = Hidden(
             "The longest.", make=streams.making([streams.SHORTEST], ("nonsense", "aaab", "abac")), count=5
         ),
     ),
+    forbid=["lessonlib.security.streaming", "lessonlib.security.output_filter"],
 )

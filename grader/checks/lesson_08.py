@@ -23,6 +23,7 @@ decode = Hidden(
         ),
         writing.text_case("A single token.", ([5], 1, 0), ([3, 3, 3, 3, 3, 3, 3], 1, 1)),
     ),
+    forbid=["lessonlib.engine.generate", "lessonlib.engine.llm"],
 )
 
 speculate = Hidden(
@@ -48,6 +49,7 @@ speculate = Hidden(
             count=3,
         ),
     ),
+    forbid=["lessonlib.engine.speculative"],
 )
 
 Engine = Hidden(
@@ -86,4 +88,5 @@ Engine = Hidden(
             "Nobody there.", (3, 9, [["step"], ["step"], ["add", "a", [4, 4], 1], ["step"], ["step"]])
         ),
     ),
+    forbid=["lessonlib.engine.batching", "lessonlib.engine.scheduler", "lessonlib.engine.llm"],
 )

@@ -19,6 +19,8 @@ NOT_STARTED = "not started yet"
 CHANGES_INPUT = "changes its input"
 RAISES = "raises an error"
 TOO_LONG = "does not finish in time"
+DIED = "ends the whole process"
+NEVER_RAN = "its code does not run"
 
 WHY = {
     **forms.WHY,
@@ -28,6 +30,10 @@ WHY = {
     ),
     TOO_LONG: "The function was stopped after the time limit. Look at the condition of your loop: "
     "which line makes it false in the end?",
+    NEVER_RAN: "Only your exercise's cell and what it needs are run, in a fresh Python. *Restart Kernel and Run All "
+    "Cells* in the Kernel menu shows you the same.",
+    DIED: "A function gives its answer with `return`, or raises an error; it must not end Python, or use up "
+    "the memory that there is.",
     NOT_STARTED: (
         "Replace the line `raise NotImplementedError()` in the exercise's cell by your own code, run that "
         "cell, then run this one again."
@@ -106,15 +112,22 @@ def run(
 
     seed: decides the generated inputs; by default the same for everybody. seconds: for the whole check.
     """
-    rng = random.Random(zlib.crc32(exercise.id.encode()) if seed is None else seed)
     if is_untouched(function):
-        return Report(exercise, 0, Failure(None, None, Observation(), NOT_STARTED, WHY[NOT_STARTED]))
+        return not_started(exercise)
     exercise.arguments(first_inputs(cases or exercise.cases))  # imports what it needs before luck is fixed
     with one_thread():
-        return _run(exercise, Student(exercise, function, seconds), cases or exercise.cases, rng)
+        return judge(Student(exercise, function, seconds), cases or exercise.cases, seed)
 
 
-def _run(exercise: Exercise, student: Student, cases: Sequence[Case], rng: random.Random) -> Report:
+def not_started(exercise: Exercise) -> Report:
+    """The report on a cell that is as it was handed out."""
+    return Report(exercise, 0, Failure(None, None, Observation(), NOT_STARTED, WHY[NOT_STARTED]))
+
+
+def judge(student: Student, cases: Sequence[Case], seed: int | None = None) -> Report:
+    """As ``run``, for a student's function that is behind the glass already, wherever it runs."""
+    exercise = student.exercise
+    rng = random.Random(zlib.crc32(exercise.id.encode()) if seed is None else seed)
     trials: list[Trial] = []
     failed: Trial | None = None
     for case in cases:
@@ -229,7 +242,9 @@ def _same_failure(first: Trial, other: Trial) -> bool:
 def _name(mistake: Misconception | None, seen: Observation) -> tuple[str | None, str]:
     """What to call the failure: a known mistake first, then the kinds that every exercise shares."""
     if seen.error and seen.error.kind != "raised":
-        name = NOT_STARTED if seen.error.kind == "not started" else TOO_LONG
+        name = {"not started": NOT_STARTED, "died": DIED, "never ran": NEVER_RAN}.get(
+            seen.error.kind, TOO_LONG
+        )
         return name, WHY[name]
     if seen.changed and not seen.error:
         return CHANGES_INPUT, WHY[CHANGES_INPUT].replace("{argument}", seen.changed.argument)

@@ -58,7 +58,8 @@ class WrongForm(Exception):
 
 @dataclass(frozen=True)
 class StudentError:
-    """How the student's function ended without returning. ``kind``: "raised", "not started" or "too long"."""
+    """How the student's function ended without returning. ``kind``: "raised", "not started", "too long", and of
+    a grader "died" (with the whole process) or "never ran"."""
 
     kind: str
     type: str = ""

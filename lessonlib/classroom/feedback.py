@@ -45,13 +45,12 @@ def attempts(log: Log, exercise_id: str) -> int:
     return sum(1 for event in events if event.data.get("name") != checking.NOT_STARTED)
 
 
-def headline(report: Report) -> str:
+def headline(report: Report, secret: bool = False) -> str:
     """One line for the place of the traceback."""
     if report.name == checking.NOT_STARTED:
         return f"{report.exercise.id} is not started yet: the card above says what to do."
-    return (
-        f"{report.exercise.id}: {report.name or 'not right yet'}; the card above shows an input that fails."
-    )
+    line = f"{report.exercise.id}: {report.name or 'not right yet'}"
+    return f"{line}." if secret else f"{line}; the card above shows an input that fails."
 
 
 def in_one_line(report: Report) -> str:
@@ -80,9 +79,18 @@ def in_one_line(report: Report) -> str:
 
 
 def card(
-    report: Report, attempt: int = 1, hints: int = 4, note: str | None = None, hidden: bool = False
+    report: Report,
+    attempt: int = 1,
+    hints: int = 4,
+    note: str | None = None,
+    hidden: bool = False,
+    secret: bool = False,
 ) -> Card:
-    """The card of a report. ``hidden``: the grader's checks, which promise no further inputs."""
+    """The card of a report.
+
+    hidden: the grader's checks, which promise no further inputs. secret: nor is the one that failed shown, nor anything
+    that a function could have made of it.
+    """
     exercise = report.exercise
     extra = [Foot(note)] if note else []
     if report.failure is None:
@@ -97,7 +105,8 @@ def card(
         return Card(
             "start", f"{exercise.id} · not started yet", [Prose(checking.WHY[checking.NOT_STARTED]), *extra]
         )
-    blocks = [*_what_happened(exercise, report.failure), *_foot(exercise, attempt, hints, hidden), *extra]
+    told = _secretly(report.failure) if secret else _what_happened(exercise, report.failure)
+    blocks = [*told, *_foot(exercise, attempt, hints, hidden), *extra]
     return Card("retry", f"{exercise.id} · not right yet", blocks)
 
 
@@ -115,7 +124,7 @@ def _what_happened(exercise: Exercise, failure: Failure) -> list[Block]:
         ended = (
             f"{seen.error.type}: {seen.error.message}"
             if seen.error.type
-            else "Stopped: the time limit was reached."
+            else seen.error.message or "Stopped: the time limit was reached."
         )
         blocks.append(
             Code("your function stopped with an error" if seen.error.type else "", f"{where}{ended}")
@@ -131,11 +140,28 @@ def _what_happened(exercise: Exercise, failure: Failure) -> list[Block]:
         else:
             wanted = f"expected {failure.comparison.note}".rstrip()
             blocks.append(Pair((wanted, failure.comparison.expected), ("yours", failure.comparison.got)))
-    if failure.name and failure.name != checking.RAISES:
-        blocks.append(Mistake(failure.name, failure.why))
+    blocks += _mistake(failure)
     if seen.printed.strip():
         blocks.append(Code("your function printed", seen.printed.rstrip()))
     return blocks
+
+
+def _secretly(failure: Failure) -> list[Block]:
+    """What happened, without the input: an error's message, a value or a print may have been made of it."""
+    if failure.inputs is None:
+        error = failure.observation.error
+        return [*([Prose(error.message)] if error else []), *_mistake(failure)]
+    blocks: list[Block] = [Prose("Wrong on an input that the grader tried; this exercise does not show it.")]
+    if (error := failure.observation.error) and error.line:
+        where = f"Line {error.line} of your cell: {error.source}"
+        blocks.append(Code("your function stopped with an error", where))
+    return [*blocks, *_mistake(failure)]
+
+
+def _mistake(failure: Failure) -> list[Block]:
+    if failure.name and failure.name != checking.RAISES:
+        return [Mistake(failure.name, failure.why)]
+    return []
 
 
 def _foot(exercise: Exercise, attempt: int, hints: int, hidden: bool) -> list[Block]:

@@ -24,7 +24,7 @@ from .errors import ClassroomError
 START = 60  # seconds until a kernel must answer
 GRACE = 3.0  # seconds for code to stop after an interrupt
 TOO_LONG, DIED = "too long", "died"
-SOFT_EXIT = "exit = quit = __import__('sys').exit"  # IPython's own end the kernel, a moment later
+SOFT_EXIT = "from sys import exit; quit = exit"  # IPython's own end the kernel, a moment later
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ class _ThisPython(KernelSpecManager):
 
 def _in_one_line(error: dict[str, Any]) -> str:
     """``NameError: name 'x' is not defined (line 2)``."""
-    told = re.sub(r"\(\w+\.py, line (\d+)\)", r"(line \1)", f"{error['ename']}: {error['evalue']}".strip())
+    told = re.sub(
+        r"\(\w+\.py, line (\d+)\)", r"(line \1)", f"{error['ename']}: {error['evalue']}".strip().rstrip(":")
+    )
     plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"]))
     places = re.findall(r"^Cell In\s*\[\d*\s*\], line (\d+)", plain, re.MULTILINE)
     told = told.splitlines()[0]

@@ -72,7 +72,11 @@ def read(path: Path, limit: int | None = files.LIMIT) -> Workbook:
 
     Raises FileError, or NotebookError where the file is no notebook in format 4.
     """
-    data = files.read(path, limit)
+    return parse(path, files.read(path, limit))
+
+
+def parse(path: Path, data: bytes) -> Workbook:
+    """The notebook that these bytes are. Raises NotebookError, which names it by its path."""
     try:
         book = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):

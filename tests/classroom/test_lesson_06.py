@@ -38,6 +38,7 @@ STYLES = (
     {"_comments": True},
     {"_space": False},
     {"_ends": "\r\n"},
+    {"_empty_end": True},
     {"_comments": True, "_ends": "\r\n", "_cut": "line"},
 )
 

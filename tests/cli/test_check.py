@@ -151,6 +151,7 @@ def test_a_helper_that_stops_is_named_by_its_cell(desk: Desk, check):
         (ENDLESS, "its cell did not end within 5 seconds and was stopped"),
         (STUBBORN, "its cell did not end within 5 seconds and was stopped"),
         ("import os; os._exit(1)", "its cell ended the whole Python process"),
+        ("exit()", "its cell stops with SystemExit"),
         (GENERATE.replace("    rows = []", "    import os; os._exit(1)"), "its check ended the whole Python"),
         (GENERATE.replace("    rows = []", "    quit()"), "raises an error: generate("),
     ],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from lessonlib import course
@@ -25,6 +27,24 @@ def test_an_unknown_lesson_is_one_sentence_with_the_known_ones(name: str) -> Non
 
 def test_the_core_track_takes_45_minutes() -> None:
     assert sum(lesson.minutes_core for lesson in course.LESSONS) == 45
+
+
+@pytest.mark.parametrize("lesson", [x for x in course.LESSONS if x.minutes_core], ids=lambda x: x.slug)
+def test_each_lesson_says_how_long_its_core_track_is(lesson: course.Lesson) -> None:
+    """And its text is short enough to be read in that time, at 200 words a minute, exercises left out."""
+    cells = [
+        cell for cell in nbformat.read(lesson.notebook, as_version=4).cells if cell.cell_type == "markdown"
+    ]
+    text = "\n".join(cell.source for cell in cells)
+    assert re.search(rf"(●: |exercises: ){lesson.minutes_core}\b", " ".join(text.split()))
+    sections = re.split(r"^(?=##? )", text, flags=re.MULTILINE)
+    core = [
+        re.split(r"^### Exercise", part, flags=re.MULTILINE)[0]
+        for part in sections
+        if part.startswith("## ●")
+    ]
+    words = re.findall(r"\w+", re.sub(r"```.*?```", "", "\n".join(core), flags=re.DOTALL))
+    assert 0 < len(words) / 200 <= lesson.minutes_core + 0.5
 
 
 def test_student_dir_is_lesson_home_or_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

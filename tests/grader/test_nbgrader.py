@@ -1,4 +1,4 @@
-"""nbgrader's own commands work on what `lesson build` writes."""
+"""nbgrader's own commands, with none of ours between, work on what `lesson build` writes."""
 
 import html
 import os
@@ -20,7 +20,7 @@ ANSWERS = {
 
 
 def nbgrader(course, *arguments):
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "LESSON_GRADER": "plain"}
     done = subprocess.run(
         [sys.executable, "-m", "nbgrader", *arguments],
         cwd=course,
@@ -70,3 +70,47 @@ def test_release_autograde_and_feedback(toy, monkeypatch):
         text = html.unescape(re.sub(r"<[^>]*>", "", page.read_text()))
         assert "90.double" in text  # the visible check is there
         assert "double(-21)" not in text and "HIDDEN TESTS" not in text
+
+
+QUIZZED = """# %%
+from lessonlib.classroom import quiz
+
+# %% nbgrader={"grade": true, "grade_id": "02-quiz", "points": 7}
+quiz("02_kv_cache")
+### BEGIN HIDDEN TESTS
+from grader.keys import earned
+
+earned("02_kv_cache")
+### END HIDDEN TESTS
+"""
+
+
+def test_a_quiz_gives_its_points(tmp_path, monkeypatch):
+    """The value of the quiz cell is what nbgrader writes down: of seven questions two are right."""
+    from grader import build
+    from grader.keys import load_key
+    from lessonlib.classroom.quiz import ANSWER
+    from lessonlib.classroom.store import Log
+
+    source = tmp_path / "02_small.py"
+    source.write_text(QUIZZED)
+    course = tmp_path / "course"
+    build.build(source, course)
+    nbgrader(course, "generate_assignment", "02_small")
+    released = nbformat.read(course / "release/02_small/02_small.ipynb", as_version=4)
+    assert released.cells[1].source == 'quiz("02_kv_cache")'
+    right = {name: entry.answer for name, entry in load_key("02_kv_cache").items()}
+    for student, answers in {"two": dict([*right.items()][:2]), "none": {}, "all": right}.items():
+        folder = course / "submitted" / student / "02_small"
+        folder.mkdir(parents=True)
+        nbformat.write(released, folder / "02_small.ipynb")
+        log = Log(folder / "02_kv_cache.log.jsonl")
+        for name, answer in answers.items():
+            log.append(ANSWER, f"02_kv_cache.{name}", answer=answer)
+    nbgrader(course, "autograde", "02_small")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
+        scores = {entry.student.id: entry.score for entry in book.assignment_submissions("02_small")}
+    assert scores == {"two": 2, "none": 0, "all": 7}

@@ -162,7 +162,8 @@ GENERATE = Exercise(
     show=show,
     about=(
         "`ToyModel`'s next token: the sum of the tokens, plus how many there are, plus the last one again, "
-        "of that the last digit. After `[1, 2]`: 3 + 2 + 2 = 7. To try it yourself, `from "
+        "of that the last digit. After `[1, 2]`: 3 + 2 + 2 = 7. (A `rule` weighs the "
+        "three; with a `vocab`, the remainder by it is meant instead of the last digit.) To try it yourself, `from "
         "lessonlib.classroom.toys import ToyModel` and paste the call into a cell."
     ),
     cases=CASES,

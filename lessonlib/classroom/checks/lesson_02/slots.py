@@ -8,7 +8,7 @@ from typing import Any
 
 from ...cases import script, script_text
 from ...exercises import AnyOf, Call, Case, Exercise, Inputs, Misconception, Observation, WrongForm
-from ...forms import METHOD, SHAPE, describe, must_be
+from ...forms import METHOD, SHAPE, describe, memory_of, must_be
 
 NAME = "cache"
 RAISES = "raises ValueError"
@@ -102,7 +102,7 @@ def watched(call: Call, inputs: Inputs) -> list[Any]:
             found.append(act(call, made, step))
             continue
         value = call.then(made.append, *kv(step[1]))
-        shown, memory = read(value), value[0].untyped_storage().data_ptr()
+        shown, memory = read(value), memory_of(value[0])
         alive.append(value)  # so that no other table can lie at the same address
         first = first or memory
         found.append({**shown, "copied": memory != first})

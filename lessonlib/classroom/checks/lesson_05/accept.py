@@ -106,9 +106,16 @@ def making(
         }
         if drawn:
             inputs["_drawn"] = True
-        return inputs if valid(inputs) and all(shows(name, inputs) for name in tells_apart) else None
+        good = valid(inputs) and not any(tied(*rows) for rows in zip(inputs["p"], q, strict=False))
+        return inputs if good and all(shows(name, inputs) for name in tells_apart) else None
 
     return make
+
+
+def tied(p: Sequence[float], q: Sequence[float]) -> bool:
+    """Whether two tokens share the most of the residual, so that rounding decides which one is the likeliest."""
+    *_, second, first = sorted(a - b for a, b in zip(p, q, strict=True))
+    return first - second < 1e-6
 
 
 def shows(mistake: str, inputs: Inputs) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from ...exercises import AnyOf, Inputs, Misconception, Observation, Skip
 
 FROM_P = "draws the replacement from p"
+FROM_OTHERS = "draws the replacement from p without the draft"
 FROM_Q = "draws the replacement from q"
 REVERSED = "the residual is the wrong way round"
 ABSOLUTE = "takes |p - q| for the residual"
@@ -20,8 +21,10 @@ NEVER = "never accepts a draft"
 THRESHOLD = "decides without chance"
 GREEDY = "accepts only the likeliest token"
 LIKELIEST = "takes the likeliest token where it should draw"
+LIKELIEST_INSTEAD = "takes it in the place of a rejected draft only"  # a way to make the mistake above
 NO_BONUS = "no bonus token"
 NO_REPLACEMENT = "nothing comes in the place of a rejected draft"
+KEEPS_REJECTED = "keeps the rejected draft"
 BONUS_TOO = "adds a bonus token after a rejection"
 BONUS_ROW = "the bonus comes from the wrong row"
 GOES_ON = "goes on after a rejection"
@@ -56,9 +59,11 @@ def chance(p: Row, q: Row, draft: int, mistake: str = "") -> float:
     return {ALWAYS: 1.0, NEVER: 0.0}.get(mistake, min(1.0, p[draft] / q[draft]) if q[draft] else 1.0)
 
 
-def replacement(p: Row, q: Row, mistake: str = "") -> list[float]:
+def replacement(p: Row, q: Row, draft: int, mistake: str = "") -> list[float]:
     """What comes in the place of a rejected draft."""
     pairs = list(zip(p, q, strict=True))
+    if mistake == FROM_OTHERS:
+        return rescaled([0.0 if token == draft else share for token, share in enumerate(p)])
     if mistake in (FROM_P, NEVER):
         return list(p)
     if mistake == GREEDY:
@@ -70,7 +75,7 @@ def replacement(p: Row, q: Row, mistake: str = "") -> list[float]:
     if mistake == ABSOLUTE:
         return rescaled([abs(a - b) for a, b in pairs])
     residual = rescaled([max(0.0, a - b) for a, b in pairs])
-    return likeliest(residual) if mistake == LIKELIEST and residual else residual
+    return likeliest(residual) if mistake in (LIKELIEST, LIKELIEST_INSTEAD) and residual else residual
 
 
 def answers(inputs: Inputs, mistake: str = "") -> Answers:
@@ -80,12 +85,12 @@ def answers(inputs: Inputs, mistake: str = "") -> Answers:
     stands = [chance(*_rows(p, q, i, mistake), draft, mistake) for i, draft in enumerate(drafts)]
     alive = 1.0
     for i in range(len(drafts)):
-        before = tuple(drafts[:i])
+        before = tuple(drafts[: i + (mistake == KEEPS_REJECTED)])
         here = min(stands[: i + 1]) if mistake == ONE_NUMBER else alive * stands[i]
         rejected, alive = alive - here, here
         if rejected <= 1e-12:
             continue
-        instead = replacement(*_rows(p, q, i, mistake), mistake)
+        instead = replacement(*_rows(p, q, i, mistake), drafts[i], mistake)
         if mistake == NO_REPLACEMENT:
             found[before] += rejected
             continue
@@ -177,6 +182,12 @@ MISCONCEPTIONS = (
         _needs_draft(FROM_P),
     ),
     Misconception(
+        FROM_OTHERS,
+        "Any other token of p was drawn. But those that q likes as much as p have had their share as drafts, too: draw "
+        "only from what p has *more* than q.",
+        _needs_draft(FROM_OTHERS),
+    ),
+    Misconception(
         FROM_Q,
         "The replacement came from the draft model's distribution. It has to make good what q neglects: p - q, where "
         "that is positive.",
@@ -227,8 +238,8 @@ MISCONCEPTIONS = (
     ),
     Misconception(
         LIKELIEST,
-        "The last token of the answer was always the likeliest. It has to be drawn, as the model itself would.",
-        mistaken(LIKELIEST),
+        "The last token of an answer was always the likeliest one. It has to be drawn, as the model itself would.",
+        mistaken(LIKELIEST, LIKELIEST_INSTEAD),
     ),
     Misconception(
         NO_BONUS,
@@ -239,6 +250,11 @@ MISCONCEPTIONS = (
         NO_REPLACEMENT,
         "After a rejection the answer ends too early: a token drawn from the residual takes the draft's place.",
         _needs_draft(NO_REPLACEMENT),
+    ),
+    Misconception(
+        KEEPS_REJECTED,
+        "A draft that did not stand is in the answer, and its replacement behind it. It comes *in its place*.",
+        _needs_draft(KEEPS_REJECTED),
     ),
     Misconception(
         BONUS_TOO,

@@ -12,12 +12,14 @@ from ...forms import whole_number
 from .estimate import tokens
 
 NEVER_JUDGED = "counts drafts that were never judged"
+ALWAYS_REJECTED = "counts a rejected draft where all stood"
 MEAN_OF_RATES = "averages the rates of the rounds"
 WITH_OWN = "counts the model's own token as an accepted draft"
 AT_LEAST_ONE = "drafts even where none pays"
 MOST_TOKENS = "maximises tokens, not speed"
 NO_DRAFT_COST = "forgets what a draft costs to make"
 NO_VERIFY_COST = "forgets what a draft costs to check"
+FIRST_GAIN = "takes the first number that pays"
 BELOW_LIMIT = "never tries the limit"
 ONE_DRAFT = "pays for one draft, however many there are"
 
@@ -62,6 +64,17 @@ def _at_least_one(inputs: Inputs) -> int:
     return 1 + best(speeds(acceptance(inputs["rounds"]), inputs)[1:])
 
 
+def _most_tokens(inputs: Inputs) -> AnyOf:
+    """The limit; or, where no draft stood, the first of many equals."""
+    a = acceptance(inputs["rounds"])
+    return AnyOf((inputs["limit"], best([tokens(a, k) for k in range(inputs["limit"] + 1)])))
+
+
+def _first_gain(inputs: Inputs) -> int:
+    every = speeds(acceptance(inputs["rounds"]), inputs)
+    return next((k for k, speed in enumerate(every) if speed > 1), 0)
+
+
 def _below_limit(inputs: Inputs) -> int:
     if inputs["limit"] < 2:
         raise Skip
@@ -74,7 +87,10 @@ def per_draft(rounds: Sequence[Sequence[int]]) -> float:
 
 MISTAKES: dict[str, Callable[[Inputs], Any]] = {
     NEVER_JUDGED: _with_rate(per_draft),
-    MOST_TOKENS: lambda inputs: inputs["limit"],
+    ALWAYS_REJECTED: _with_rate(
+        lambda rounds: sum(stood for _, stood in rounds) / sum(stood + 1 for _, stood in rounds)
+    ),
+    MOST_TOKENS: _most_tokens,
     MEAN_OF_RATES: _with_rate(
         lambda rounds: sum(stood / judged(drafted, stood) for drafted, stood in rounds) / len(rounds),
         lambda rounds: sum(stood / drafted for drafted, stood in rounds) / len(rounds),
@@ -88,6 +104,7 @@ MISTAKES: dict[str, Callable[[Inputs], Any]] = {
     NO_DRAFT_COST: _charging(lambda k, c, v: k * v),
     NO_VERIFY_COST: _charging(lambda k, c, v: k * c),
     ONE_DRAFT: _charging(lambda k, c, v: c + k * v if k else 0.0),
+    FIRST_GAIN: _first_gain,
     BELOW_LIMIT: _below_limit,
 }
 
@@ -95,6 +112,9 @@ WHY = {
     NEVER_JUDGED: (
         "Accepted over drafted is too small a rate: what comes behind the first rejected draft is thrown away "
         "*unseen*, so it says nothing about how good the drafts are. Of 4 drafts with 1 accepted, 2 were judged."
+    ),
+    ALWAYS_REJECTED: (
+        "Accepted + 1 is right only where a draft was rejected. In a round like `[4, 4]` all stood, and 4 were judged."
     ),
     MEAN_OF_RATES: (
         "Rounds judge different numbers of drafts, so their rates do not weigh the same. Add up the accepted drafts "
@@ -114,6 +134,7 @@ WHY = {
     NO_DRAFT_COST: "`draft_cost` makes no difference: making a draft takes time, k times in every round.",
     NO_VERIFY_COST: "`verify_cost` makes no difference: every draft makes the model's pass a little longer.",
     ONE_DRAFT: "Drafts are made one after the other: k of them cost k times `draft_cost`.",
+    FIRST_GAIN: "That number pays, but a larger one may pay more. Look at all of them, and keep the best.",
     BELOW_LIMIT: "`limit` drafts are allowed. `range(limit)` ends one before.",
 }
 

@@ -19,6 +19,8 @@ ONE_DRAFT = "pays for one draft pass only"
 NO_PASS = "forgets the model's own pass"
 NO_VERIFY = "checking the drafts costs nothing"
 VERIFY_ONCE = "pays for checking one draft only"
+OWN_CHECKED = "pays for checking the model's own token"
+SWAPPED = "returns the two numbers the other way round"
 UPSIDE_DOWN = "the speed-up is upside down"
 PER_DRAFT = "divides by the number of passes, not by their cost"
 BY_ZERO = "divides by zero when every draft is accepted"
@@ -121,6 +123,16 @@ MISCONCEPTIONS = (
         VERIFY_ONCE,
         "Each of the k drafts makes the pass longer by `verify_cost`; one was paid for.",
         _costs(lambda a, k, c, v: tokens(a, k) / (1 + k * c + v)),
+    ),
+    Misconception(
+        OWN_CHECKED,
+        "One token is what a pass without drafts has as well: that is the 1. Only the k drafts make it longer.",
+        _costs(lambda a, k, c, v: tokens(a, k) / (1 + k * c + (k + 1) * v)),
+    ),
+    Misconception(
+        SWAPPED,
+        "Both numbers are right, but the tokens come first: `(tokens, speedup)`.",
+        lambda inputs: right(inputs)[::-1],
     ),
     Misconception(
         UPSIDE_DOWN,

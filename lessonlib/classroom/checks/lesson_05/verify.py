@@ -14,6 +14,7 @@ from ..lesson_01.generate_mistakes import next_token
 
 NO_BONUS = "no bonus token"
 NO_OWN = "leaves out the model's own token"
+NO_DRAFTS = "returns nothing where there are no drafts"
 KEEPS_WRONG = "keeps the rejected draft"
 GOES_ON = "goes on behind the first wrong draft"
 LATE = "reads the logits one position too late"
@@ -51,6 +52,8 @@ def _keeps_wrong(inputs: Inputs) -> AnyOf:
 
 def _goes_on(inputs: Inputs) -> AnyOf:
     drafts, own = inputs["drafts"], own_tokens(inputs)
+    if not drafts:
+        raise Skip
     matching = [draft for draft, token in zip(drafts, own, strict=False) if draft == token]
     count = len(matching)
     return AnyOf(
@@ -110,6 +113,11 @@ MISCONCEPTIONS = (
         "function never ends. The model's own token, in the place of the first wrong draft or behind the last right "
         "one, always belongs to the answer.",
         lambda inputs: right(inputs)[:-1],
+    ),
+    Misconception(
+        NO_DRAFTS,
+        "Nobody guessed, but the pass has still said what comes behind the text: that token is the answer.",
+        lambda inputs: right(inputs) if inputs["drafts"] else [],
     ),
     Misconception(
         KEEPS_WRONG,
@@ -293,8 +301,9 @@ VERIFY = Exercise(
     show=show,
     about=(
         "`ToyModel`'s next token: the sum of the tokens, plus how many there are, plus the last one again, of that "
-        "the last digit. After `[1, 2]`: 3 + 2 + 2 = 7, and after `[1, 2, 7]`: 10 + 3 + 7, so 0. To try it "
-        "yourself, `from lessonlib.classroom.toys import ToyModel` and paste the call into a cell."
+        "the last digit. After `[1, 2]`: 3 + 2 + 2 = 7, and after `[1, 2, 7]`: 10 + 3 + 7, so 0. (A `rule` weighs "
+        "the three; with a `vocab`, the remainder by it is meant instead of the last digit.) To try it yourself, `from "
+        "lessonlib.classroom.toys import ToyModel` and paste the call into a cell."
     ),
     cases=CASES,
     misconceptions=MISCONCEPTIONS,

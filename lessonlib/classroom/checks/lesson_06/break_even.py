@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...cases import values
-from ...exercises import Case, Exercise, Inputs, Misconception, WrongForm
+from ...exercises import AnyOf, Case, Exercise, Inputs, Misconception, WrongForm
 from ...forms import TYPE, describe
 
 DAY = 86_400
@@ -21,8 +21,10 @@ ONE_HOUR = "pays the server for one hour of the day"
 PER_TOKEN = "takes the price of a million tokens for that of one"
 NO_LIMIT = "asks more of the server than it can do"
 HOUR_LIMIT = "holds a day's tokens against an hour's capacity"
+ALL_LIMIT = "holds prompt tokens against the speed as well"
 IDLE_IS_FREE = "believes that an idle server is free"
 TOTAL = "counts prompt tokens as well"
+TOTAL_LIMIT = "counts them, and holds them against the speed"  # another way to make the mistake above
 
 
 def right(inputs: Inputs, mistake: str = "") -> float | None:
@@ -40,9 +42,9 @@ def right(inputs: Inputs, mistake: str = "") -> float | None:
     if mistake == NO_LIMIT:
         return tokens
     capacity = speed * (3600 if mistake == HOUR_LIMIT else DAY)
-    if tokens > capacity:
+    if tokens * (1 + ratio if mistake in (ALL_LIMIT, TOTAL_LIMIT) else 1) > capacity:
         return None
-    return tokens * (1 + ratio) if mistake == TOTAL else tokens
+    return tokens * (1 + ratio) if mistake in (TOTAL, TOTAL_LIMIT) else tokens
 
 
 def mistaken(name: str) -> Callable[[Inputs], float | None]:
@@ -96,9 +98,14 @@ MISCONCEPTIONS = (
         mistaken(HOUR_LIMIT),
     ),
     Misconception(
+        ALL_LIMIT,
+        "`speed` counts *new* tokens, and reading their prompts is in it. Only new tokens use it up.",
+        mistaken(ALL_LIMIT),
+    ),
+    Misconception(
         TOTAL,
         "Asked for are *new* tokens a day. Their prompts come on top; they are in the price already.",
-        mistaken(TOTAL),
+        lambda inputs: AnyOf((right(inputs, TOTAL), right(inputs, TOTAL_LIMIT))),
     ),
 )
 

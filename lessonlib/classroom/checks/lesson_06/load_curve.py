@@ -16,6 +16,7 @@ SINGLE_SPEEDS = "averages the speeds of the requests"
 SUM_OF_TIMES = "adds up times that ran side by side"
 FROM_ZERO = "counts the time of the loads before"
 PER_MS = "throughput is per millisecond"
+IN_SECONDS = "latency is in seconds"
 REQUESTS = "counts requests instead of tokens"
 MEDIAN = "takes the median for the mean"
 UNSORTED = "leaves the loads in the order of the log"
@@ -45,6 +46,7 @@ def _figures(log: Sequence[Line], users: int, mistake: str) -> tuple[float, floa
     answered = [line for line in lines if line[3] == 200]
     times = [line[2] - line[1] for line in (lines if mistake == REFUSED_TOO else answered)]
     latency = statistics.median(times) if mistake == MEDIAN else statistics.mean(times)
+    latency /= 1000 if mistake == IN_SECONDS else 1
     begin = 0 if mistake == FROM_ZERO else min(line[1] for line in lines)
     seconds = (max(line[2] for line in lines) - begin) / 1000
     done = len(answered) if mistake == REQUESTS else sum(line[4] for line in answered)
@@ -86,6 +88,9 @@ MISCONCEPTIONS = (
         PER_MS,
         "The log is in milliseconds; the throughput is asked for in tokens a *second*.",
         mistaken(PER_MS),
+    ),
+    Misconception(
+        IN_SECONDS, "The latency is asked for in milliseconds, as it is in the log.", mistaken(IN_SECONDS)
     ),
     Misconception(REQUESTS, "The throughput is asked for in *tokens* a second.", mistaken(REQUESTS)),
     Misconception(

@@ -110,8 +110,9 @@ CASES = (
         count=2,
     ),
     stream_case(
-        "The first event may hold no text, and a piece may hold several tokens.",
+        "The first event may hold no text, the last one neither, and a piece may hold several tokens.",
         {"pieces": TEXT, "tokens": 9},
+        {"pieces": TEXT, "tokens": 9, "_empty_end": True},
         make=making([mistakes.FIRST_BYTES]),
         count=4,
     ),
@@ -149,6 +150,10 @@ CASES = (
         {"pieces": TEXT, "tokens": 3, "_comments": True},
         {"pieces": TEXT, "tokens": 3, "_space": False},
         {"pieces": TEXT, "tokens": 3, "_ends": "\r\n"},
+    ),
+    stream_case(
+        "A text may say `[DONE]` without being the end.",
+        {"pieces": [[40, "print('"], [60, "[DONE]"], [90, "')"]], "tokens": 5},
     ),
 )
 

@@ -16,6 +16,7 @@ UNTIL_END = "the last token is taken to come with the goodbye"
 LAST_PIECE = "keeps only the last piece of text"
 STRIPS = "strips spaces that belong to the text"
 DONE = "reads [DONE] as JSON"
+DONE_ANYWHERE = "takes [DONE] inside a text for the end"
 ONE_EACH = "takes a chunk for an event"
 CUT = "believes that chunks end where events end"
 LETTERS = "decodes each chunk by itself"
@@ -109,6 +110,16 @@ def _no_tokens(inputs: Inputs) -> list[dict[str, Any]]:
     return [NOTHING, {**right(inputs), "tpot": None}]
 
 
+def _done_anywhere(inputs: Inputs) -> AnyOf:
+    """That event is passed over, or everything from there on."""
+    pieces = inputs["pieces"]
+    place = next((i for i, (_, said) in enumerate(pieces) if "[DONE]" in said), None)
+    if place is None:
+        raise Skip
+    over = right({**inputs, "pieces": [piece for piece in pieces if "[DONE]" not in piece[1]]})
+    return AnyOf((over, {**right({**inputs, "pieces": pieces[:place]}), "tpot": None}))
+
+
 def _cut(inputs: Inputs) -> AnyOf:
     if not inputs.get("_cut"):
         raise Skip
@@ -195,6 +206,11 @@ MISCONCEPTIONS = (
         DONE,
         "The last event is `data: [DONE]`. It only *looks* like JSON: stop there before you parse it.",
         sees=_in(plain),
+    ),
+    Misconception(
+        DONE_ANYWHERE,
+        "A model may write `[DONE]` too. The stream ends where `[DONE]` is *all* that a line holds behind `data:`.",
+        _done_anywhere,
     ),
     Misconception(
         NO_CHOICE,

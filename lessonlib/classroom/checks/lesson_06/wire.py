@@ -3,7 +3,8 @@
 Inputs: ``pieces``: [[milliseconds, text], …]; ``tokens``: of the whole answer, as the server counts them;
 ``_role``: a first event without text; ``_cut``: "" (whole events), "line" or "letter" (an event's first bytes come
 with the event before, cut inside a line, or inside a letter of several bytes); ``_ends``: of lines; ``_comments``:
-lines to keep the connection alive; ``_space``: whether one follows "data:".
+lines to keep the connection alive; ``_space``: whether one follows "data:"; ``_empty_end``: the event that says why
+the answer ended has an empty text instead of none, as some servers send it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def events(inputs: dict[str, Any]) -> list[tuple[int, bytes]]:
         found.append((role_time(inputs), event(choice({"role": "assistant", "content": ""}))))
     found += [(time, event(choice({"content": text}))) for time, text in inputs["pieces"]]
     last = end_time(inputs)
-    found.append((last, event(choice({}, "stop"))))
+    found.append((last, event(choice({"content": ""} if inputs.get("_empty_end") else {}, "stop"))))
     found.append((last + 1, event({"choices": [], "usage": {"completion_tokens": inputs["tokens"]}})))
     found.append((last + 2, event("[DONE]")))
     return found

@@ -1,0 +1,215 @@
+"""`lesson class …`: what an instructor does around grading. Each may be run twice; ``--dry-run`` only tells."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lessonlib import files
+from lessonlib.commands import INSTRUCTORS
+from lessonlib.course import CourseError
+
+from .grade_command import COURSE, Course, console, slug_of
+
+Lesson = Annotated[str, typer.Argument(help="Number or name of a lesson.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")]
+For = Annotated[str, typer.Option("--for", help="csv, moodle or canvas.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `lesson class` to the `lesson` application."""
+    desk = typer.Typer(
+        no_args_is_help=True, help="Collect, dates, extensions, freeze, marks and feedback for a class."
+    )
+    app.add_typer(desk, name="class", rich_help_panel=INSTRUCTORS)
+
+    @desk.command(epilog="Example: lesson class collect 02 'CS101-Lesson 2-123456.zip'")
+    def collect(
+        lesson: Lesson,
+        places: Annotated[
+            list[Path], typer.Argument(help="Folders, or the zips that Moodle or Canvas gives.")
+        ],
+        course: Course = COURSE,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Take what was handed in; a newer file replaces an older one, which is kept beside it."""
+        from . import freezing, intake
+
+        slug = slug_of(lesson, course)
+        freezing.refuse(course, slug)
+        out = console()
+        for place in places:
+            gathered = intake.gather(place, slug)
+            for sentence in gathered.complaints:
+                out.print(f"! {sentence}", style="yellow")
+            if dry_run:
+                out.print(f"{place.name}: {len(gathered.handed)} submissions of {slug} would be taken.")
+                continue
+            done = [*intake.keep(course, slug, gathered).values()]
+            counts = ", ".join(f"{done.count(word)} {word}" for word in ("new", "newer", "as before"))
+            out.print(f"✓ {place.name}: {len(done)} submissions of {slug} ({counts})", style="green")
+
+    @desk.command(epilog="Example: lesson class due 02 '2026-12-01 23:59'")
+    def due(
+        lesson: Lesson,
+        date: Annotated[str, typer.Argument(help="Local time, or with a zone: 2026-12-01T23:59+01:00")],
+        course: Course = COURSE,
+        dry_run: DryRun = False,
+    ) -> None:
+        """When a lesson must be handed in; later costs what the late policy says."""
+        slug, moment = slug_of(lesson, course), _moment(date)
+        if not dry_run:
+            with _gradebook(course) as book:
+                book.update_or_create_assignment(slug, duedate=moment.isoformat())
+        console().print(f"{'Would be due' if dry_run else '✓ Due'}: {slug}, {moment:%Y-%m-%d %H:%M} UTC")
+
+    @desk.command(epilog="Example: lesson class extend 02 ada --hours 48")
+    def extend(
+        lesson: Lesson,
+        student: Annotated[str, typer.Argument(help="The student's folder name.")],
+        hours: Annotated[
+            float, typer.Option(min=0, help="After the due date; 0 takes an extension back.")
+        ] = 24.0,
+        course: Course = COURSE,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Give one student more time to hand in (twice is not twice as much)."""
+        from nbgrader.api import MissingEntry
+
+        slug = slug_of(lesson, course)
+        if not dry_run:
+            with _gradebook(course) as book:
+                try:
+                    book.update_or_create_student(student)
+                    book.update_or_create_submission(slug, student)
+                    book.grant_extension(slug, student, minutes=round(hours * 60))
+                except MissingEntry:
+                    raise CourseError(
+                        f"{slug} is not in the gradebook; put it there: lesson release {slug[:2]}"
+                    ) from None
+        console().print(f"{'Would have' if dry_run else '✓'} {student}: {hours:g} hours more for {slug}")
+
+    @desk.command(epilog="Example: lesson class time ada 1.5")
+    def time(
+        student: Annotated[str, typer.Argument(help="The student's folder name.")],
+        factor: Annotated[
+            float, typer.Argument(min=0.1, max=20, help="Times the usual limits; 1 is as usual.")
+        ],
+        course: Course = COURSE,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Let one student's code run longer than the others' before it is stopped."""
+        import json
+
+        from .fleet import time_factors
+
+        known = {**time_factors(course), student: factor}
+        known = {name: value for name, value in sorted(known.items()) if value != 1}
+        if not dry_run:
+            path = course / ".grading" / "time.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.replace(path, json.dumps(known, indent=1).encode())
+        console().print(f"{'Would have' if dry_run else '✓'} {student}: {factor:g} times the time")
+
+    @desk.command(epilog="Example: lesson class feedback 02 --for moodle --output feedback.zip")
+    def feedback(
+        lesson: Lesson,
+        platform: For = "csv",
+        output: Annotated[
+            Path | None, typer.Option(help="Also a zip of all pages, named for the platform.")
+        ] = None,
+        course: Course = COURSE,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Make every student's feedback page again from the gradebook, and a zip to upload."""
+        from . import desk as work
+        from . import marks
+
+        slug = slug_of(lesson, course)
+        _known(platform)
+        if dry_run:
+            console().print(f"{len(marks.marks(course, slug))} pages would be made in {course / 'feedback'}.")
+            return
+        work.feedback(course, slug)
+        data, count = marks.feedback_zip(course, slug, platform)
+        if output:
+            _write(output, data)
+        console().print(f"✓ {count} pages in {course / 'feedback'}" + (f" and in {output}" if output else ""))
+
+    @desk.command(
+        epilog="Example: lesson class marks 02 --for moodle --worksheet grades.csv --output filled.csv"
+    )
+    def marks(
+        lesson: Lesson,
+        platform: For = "csv",
+        worksheet: Annotated[
+            Path | None, typer.Option(help="The platform's own export, to be filled in.")
+        ] = None,
+        output: Annotated[Path | None, typer.Option(help="A file; otherwise the table is printed.")] = None,
+        course: Course = COURSE,
+        dry_run: DryRun = False,
+    ) -> None:
+        """The final marks as a table, late penalties taken off."""
+        from . import marks as work
+
+        slug = slug_of(lesson, course)
+        _known(platform)
+        text = work.table(course, slug, platform, worksheet.read_bytes() if worksheet else None)
+        waiting = sum(mark.open > 0 for mark in work.marks(course, slug))
+        if output and not dry_run:
+            _write(output, text.encode())
+            console().print(f"✓ {output}: {text.count(chr(10)) - 1} rows")
+        else:
+            typer.echo(text, nl=False)
+        if waiting:
+            note = f"{waiting} submissions have cells that a person must mark (Formgrader, Manual Grading)."
+            typer.echo(note, err=True)
+
+    @desk.command(epilog="Example: lesson class freeze 02")
+    def freeze(
+        lesson: Lesson,
+        thaw: Annotated[bool, typer.Option("--thaw", help="Allow changes again.")] = False,
+        course: Course = COURSE,
+        dry_run: DryRun = False,
+    ) -> None:
+        """Keep a lesson's marks as they are: nothing is collected or graded until it is thawed."""
+        from . import freezing
+
+        slug = slug_of(lesson, course)
+        if not dry_run:
+            freezing.thaw(course, slug) if thaw else freezing.freeze(course, slug)
+        console().print(f"{'Would be' if dry_run else '✓'} {'thawed' if thaw else 'frozen'}: {slug}")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise CourseError(f"{text!r} is no date; write it like 2026-12-01 23:59.") from None
+    return found.astimezone(UTC).replace(tzinfo=None)
+
+
+def _known(platform: str) -> None:
+    from .marks import PLATFORMS
+
+    if platform not in PLATFORMS:
+        raise CourseError(f"--for takes {', '.join(PLATFORMS)}; {platform!r} is none of them.")
+
+
+def _gradebook(course: Path):  # type: ignore[no-untyped-def]  # nbgrader's, imported when it is needed
+    from nbgrader.api import Gradebook
+
+    from .desk import find_alembic
+
+    find_alembic()
+    return Gradebook(f"sqlite:///{course / 'gradebook.db'}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        files.replace(path, data)
+    except OSError as error:
+        raise CourseError(f"{path} cannot be written ({error.strerror}); choose another --output.") from None

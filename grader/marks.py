@@ -1,0 +1,198 @@
+"""Marks and feedback on their way back: as a plain table, or as Moodle and Canvas take them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lessonlib.course import CourseError
+
+from . import intake
+
+PLATFORMS = ("csv", "moodle", "canvas")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One student's marks of a lesson. ``open``: cells that a person has yet to mark."""
+
+    student: str
+    points: float
+    out_of: float
+    penalty: float
+    open: int
+
+    @property
+    def final(self) -> float:
+        return max(0.0, self.points - self.penalty)
+
+
+def marks(course: Path, slug: str) -> list[Mark]:
+    """What the gradebook says, by student. Raises CourseError where the lesson is not in it."""
+    from nbgrader.api import Gradebook, MissingEntry
+
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        try:
+            book.find_assignment(slug)
+        except MissingEntry:
+            raise CourseError(
+                f"{slug} is not in the gradebook; grade it first: lesson grade {slug[:2]}"
+            ) from None
+        found = [
+            Mark(
+                submission.student_id,
+                sum(n.score for n in submission.notebooks),
+                submission.max_score,
+                sum(n.late_submission_penalty or 0.0 for n in submission.notebooks),
+                sum(grade.needs_manual_grade for n in submission.notebooks for grade in n.grades),
+            )
+            for submission in book.assignment_submissions(slug)
+        ]
+    return sorted(found, key=lambda mark: mark.student)
+
+
+def table(course: Path, slug: str, platform: str, worksheet: bytes | None = None) -> str:
+    """The marks as CSV. worksheet: the platform's own export, whose rows are filled in and otherwise left alone.
+
+    Raises CourseError for a worksheet that is not the platform's.
+    """
+    found = {mark.student: mark for mark in marks(course, slug)}
+    if platform == "csv":
+        rows = [["student", "points", "late penalty", "final", "out of", "to be marked by hand"]]
+        rows += [
+            [
+                plain(m.student),
+                f"{m.points:g}",
+                f"{m.penalty:g}",
+                f"{m.final:g}",
+                f"{m.out_of:g}",
+                str(m.open),
+            ]
+            for m in found.values()
+        ]
+        return _csv(rows)
+    origins = {
+        student: about
+        for student, about in intake.origins(course, slug).items()
+        if about.get("platform") == platform and student in found
+    }
+    if not origins:
+        raise CourseError(
+            f"None of these submissions came from {platform.title()}; collect its zip with lesson class collect, or "
+            "export with --for csv."
+        )
+    by_id = {about["id"]: found[student] for student, about in origins.items()}
+    if platform == "moodle":
+        return _moodle(by_id, origins, worksheet)
+    return _canvas(by_id, origins, slug, worksheet)
+
+
+def _moodle(
+    by_id: Mapping[str, Mark], origins: Mapping[str, Mapping[str, str]], worksheet: bytes | None
+) -> str:
+    """Moodle's grading worksheet: rows are found by "Participant 123456"."""
+    if worksheet is None:
+        rows = [["Identifier", "Full name", "Grade"]]
+        rows += [
+            [f"Participant {about['id']}", plain(about["name"]), f"{by_id[about['id']].final:g}"]
+            for about in origins.values()
+        ]
+        return _csv(rows)
+    rows = _read(worksheet)
+    number, grade = _columns(rows, ("Identifier", "Grade"), "Moodle's grading worksheet")
+    for row in rows[1:]:
+        if len(row) > max(number, grade) and (
+            mark := by_id.get(row[number].split()[-1] if row[number].split() else "")
+        ):
+            row[grade] = f"{mark.final:g}"
+    return _csv(rows)
+
+
+def _canvas(
+    by_id: Mapping[str, Mark], origins: Mapping[str, Mapping[str, str]], slug: str, worksheet: bytes | None
+) -> str:
+    """Canvas's gradebook export: rows are found by ID, the column by the lesson's name in its heading."""
+    if worksheet is None:
+        rows = [["Student", "ID", slug]]
+        rows += [[plain(a["name"]), a["id"], f"{by_id[a['id']].final:g}"] for a in origins.values()]
+        return _csv(rows)
+    rows = _read(worksheet)
+    (number,) = _columns(rows, ("ID",), "Canvas's gradebook export")
+    named = [
+        n for n, heading in enumerate(rows[0]) if slug in heading.replace(" ", "_").lower() or slug in heading
+    ]
+    if len(named) != 1:
+        raise CourseError(
+            f"{len(named)} columns of the worksheet have {slug} in their heading; there must be one."
+        )
+    for row in rows[1:]:
+        if len(row) > max(number, named[0]) and (mark := by_id.get(row[number].strip())):
+            row[named[0]] = f"{mark.final:g}"
+    return _csv(rows)
+
+
+def feedback_zip(course: Path, slug: str, platform: str) -> tuple[bytes, int]:
+    """All feedback pages, named as the platform wants them back, and how many.
+
+    Raises CourseError where there are none.
+    """
+    pages = {
+        page.parent.parent.name: page for page in sorted((course / "feedback").glob(f"*/{slug}/{slug}.html"))
+    }
+    if not pages:
+        raise CourseError(
+            f"There is no feedback for {slug} yet; make it with: lesson class feedback {slug[:2]}"
+        )
+    origins = intake.origins(course, slug)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for student, page in pages.items():
+            entry = zipfile.ZipInfo(
+                _returned(student, origins.get(student, {}), platform, f"{slug}-feedback.html")
+            )
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, page.read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue(), len(pages)
+
+
+def _returned(student: str, origin: Mapping[str, str], platform: str, name: str) -> str:
+    """What a page is called on its way back: as the submission was called on its way here."""
+    if platform == "moodle" and origin.get("platform") == "moodle":
+        return f"{origin['name']}_{origin['id']}_assignsubmission_file_/{name}"
+    if platform == "canvas" and origin.get("platform") == "canvas":
+        late = "LATE_" if origin.get("late") else ""
+        return f"{origin['name']}_{late}{origin['id']}_{origin['submission']}_{name}"
+    return f"{student}/{name}"
+
+
+def plain(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _read(worksheet: bytes) -> list[list[str]]:
+    try:
+        text = worksheet.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CourseError("The worksheet is not UTF-8 text; export it again as CSV (UTF-8).") from None
+    return list(csv.reader(io.StringIO(text)))
+
+
+def _columns(rows: list[list[str]], names: Iterable[str], what: str) -> list[int]:
+    heading = rows[0] if rows else []
+    missing = [name for name in names if name not in heading]
+    if missing:
+        raise CourseError(f"The worksheet has no column {missing[0]!r}; {what} has one: export it again.")
+    return [heading.index(name) for name in names]
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,140 @@
+"""The one writer of a class: results into nbgrader's gradebook and its ``autograded`` folder, a submission at a time.
+
+It does what nbgrader's ``SaveAutoGrades`` and ``AssignLatePenalties`` do, with the database opened once and one
+commit for each submission (a test holds the two equal). Writing the same twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbgrader import utils
+from nbgrader.api import Gradebook, MissingEntry
+from traitlets.config import Config
+
+from lessonlib import files
+
+from . import guard, writing
+from .fingerprint import digest
+from .keys import Scored
+from .store import Record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that is written of one submission."""
+
+    student: str
+    rebuilt: guard.Rebuilt
+    records: Mapping[str, Record]
+    quiz: Sequence[Scored]
+    when: datetime | None  # it was handed in, UTC; None where nobody wrote it down
+
+
+class Writer:
+    """The gradebook of a course folder, for one lesson; a context manager."""
+
+    def __init__(self, course: Path, release: guard.Release, config: Config | None = None):
+        self.course, self.release = course, release
+        self.config = config or Config()
+        self.marks = course / ".grading" / "written" / release.slug
+
+    def __enter__(self) -> Writer:
+        self.book = Gradebook(f"sqlite:///{self.course / 'gradebook.db'}")
+        self.known = {s.student_id for s in self.book.assignment_submissions(self.release.slug)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.book.close()
+
+    def is_written(self, outcome: Outcome) -> bool:
+        """Whether the gradebook and the folder say this already."""
+        if outcome.student not in self.known:
+            return False
+        try:
+            return (
+                self._mark(outcome).read_text() == self._digest(outcome) and self._notebook(outcome).is_file()
+            )
+        except OSError:
+            return False
+
+    def write(self, outcome: Outcome) -> None:
+        """Notebook first, then the gradebook in one transaction, then the mark that says it is done."""
+        book = nbformat.from_dict(outcome.rebuilt.book)
+        writing.fill(book, outcome.records.values(), outcome.quiz, outcome.rebuilt, self.release)
+        path = self._notebook(outcome)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(path, (nbformat.writes(book) + "\n").encode())
+        self._log(outcome, path.parent)
+        self._grades(outcome, book)
+        self._mark(outcome).parent.mkdir(parents=True, exist_ok=True)
+        files.replace(self._mark(outcome), self._digest(outcome).encode())
+        self.known.add(outcome.student)
+
+    def _grades(self, outcome: Outcome, book: nbformat.NotebookNode) -> None:
+        slug, student = self.release.slug, outcome.student
+        db = self.book.db
+        with db.no_autoflush:
+            self.book.update_or_create_student(student)
+            about = {"timestamp": outcome.when.isoformat()} if outcome.when else {}
+            submission = self.book.update_or_create_submission(slug, student, **about)
+            notebook = next(n for n in submission.notebooks if n.name == slug)
+            cells = {c.metadata["nbgrader"]["grade_id"]: c for c in book.cells if "nbgrader" in c.metadata}
+            for grade in notebook.grades:
+                grade.auto_score, _ = utils.determine_grade(cells[grade.name])
+                grade.needs_manual_grade = grade.manual_score is not None or grade.auto_score is None
+            for comment in notebook.comments:
+                cell = cells[comment.name]
+                untouched = cell.metadata.nbgrader.get("checksum") == utils.compute_checksum(cell)
+                comment.auto_comment = "No response." if untouched and not utils.is_task(cell) else None
+        db.flush()
+        notebook.late_submission_penalty = self._penalty(student, submission, notebook)
+        db.commit()
+
+    def _penalty(self, student: str, submission: Any, notebook: Any) -> float | None:
+        from nbgrader.preprocessors import AssignLatePenalties
+
+        if submission.total_seconds_late <= 0:
+            return None
+        assigning = AssignLatePenalties(config=self.config)
+        assigning.init_plugin()
+        penalty = assigning.plugin_inst.late_submission_penalty(
+            student, notebook.score, submission.total_seconds_late
+        )
+        return None if penalty is None else assigning._check_late_penalty(notebook, penalty)
+
+    def _log(self, outcome: Outcome, folder: Path) -> None:
+        log = folder / f"{self.release.slug}.log.jsonl"
+        if outcome.rebuilt.log:
+            files.replace(log, outcome.rebuilt.log)
+        else:
+            log.unlink(missing_ok=True)
+
+    def _notebook(self, outcome: Outcome) -> Path:
+        return self.course / "autograded" / outcome.student / self.release.slug / f"{self.release.slug}.ipynb"
+
+    def _mark(self, outcome: Outcome) -> Path:
+        return self.marks / outcome.student
+
+    def _digest(self, outcome: Outcome) -> str:
+        return digest(
+            list(outcome.records.values()),
+            [vars(scored) for scored in outcome.quiz],
+            [str(outcome.when), outcome.rebuilt.notes, outcome.rebuilt.unreadable],
+            sorted(outcome.rebuilt.sources.items()),
+        )
+
+
+def released(course: Path, slug: str) -> bool:
+    """Whether the gradebook knows the lesson."""
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        try:
+            book.find_assignment(slug)
+        except MissingEntry:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""Cells that students with bad intentions hand in. Each says what it tries; the tests say what it gets."""
