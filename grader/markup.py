@@ -18,7 +18,10 @@ from lessonlib.classroom import cards
 
 LONGEST = 5_000  # characters of one formula
 TAGS = frozenset(
-    ["section", "div", "p", "span", "pre", "code", "b", "strong", "i", "em", "h3", "h4", "ul", "ol", "li", "table", "caption", "thead", "tbody", "tr", "th", "td", "details", "summary", "blockquote", "br", "hr", "sub", "sup"]
+    str.split(
+        "section div p span pre code b strong i em h3 h4 ul ol li table caption thead tbody tr th td details summary "
+        "blockquote br hr sub sup"
+    )
 )
 _CLASS = re.compile(r"(lesson-[a-z-]+ ?)+")
 _PLAIN = frozenset({"scope", "aria-label", "aria-hidden"})
@@ -26,10 +29,16 @@ _WIDTH = re.compile(r"width: ?\d{1,4}px;?")
 _STYLE = re.compile(r"<style>[^<]*</style>")
 
 _MATHML = frozenset(
-    ["math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "msub", "msup", "msubsup", "munder", "mover", "munderover", "mmultiscripts", "mprescripts", "none", "mtable", "mtr", "mtd", "mpadded", "mphantom", "mstyle", "menclose"]
+    str.split(
+        "math mrow mi mn mo mtext mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mmultiscripts "
+        "mprescripts none mtable mtr mtd mpadded mphantom mstyle menclose"
+    )
 )
 _MATHML_LOOKS = frozenset(
-    ["display", "displaystyle", "scriptlevel", "mathvariant", "stretchy", "fence", "form", "separator", "accent", "accentunder", "movablelimits", "minsize", "maxsize", "linethickness", "columnalign", "rowspacing", "columnspacing", "lspace", "rspace", "width", "height", "depth"]
+    str.split(
+        "display displaystyle scriptlevel mathvariant stretchy fence form separator accent accentunder movablelimits "
+        "minsize maxsize linethickness columnalign rowspacing columnspacing lspace rspace width height depth"
+    )
 )
 
 

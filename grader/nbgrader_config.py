@@ -47,15 +47,20 @@ if os.environ.get("LESSON_GRADER") != "plain":
     ]  # fmt: skip
     c.Autograde.autograde_preprocessors = [RunLocked, SaveAutoGrades, AssignLatePenalties, CheckCellMetadata]
 
-# Pages: nothing of a submission runs, loads or leads anywhere, in Formgrader or on a student's page (grader/feedback.py).
+# Formgrader and students' pages: nothing of a submission runs, loads or leads anywhere (grader/feedback.py).
 c.HTMLExporter.sanitize_html = True
 c.HTMLExporter.filters = feedback.FILTERS
 c.HTMLExporter.preprocessors = [feedback.Harmless, feedback.ForGraders]
 c.HTMLExporter.extra_template_basedirs = [str(feedback.TEMPLATES), str(feedback.FORMGRADER)]
-c.NbConvertBase.display_data_priority = ["text/html", "image/png", "image/jpeg", "text/plain"]
 c.GenerateFeedback.exporter_class = feedback.FeedbackPage
 c.GenerateFeedback.preprocessors = [feedback.Grades, feedback.Sections]
 c.FeedbackPage.preprocessors = [feedback.Harmless]
 c.FeedbackPage.template_name = "lesson_feedback"
 # What a browser would run is not copied beside graded notebooks, from where Formgrader would serve it.
-c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", "feedback", *feedback.scripted_files()]
+c.CourseDirectory.ignore = [
+    ".ipynb_checkpoints",
+    "*.pyc",
+    "__pycache__",
+    "feedback",
+    *feedback.scripted_files(),
+]

@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,7 +124,15 @@ def read(course: Path, slug: str, anonymous: bool = False) -> tuple[Class, list[
     )
 
 
-Grades = Mapping[str, tuple[Mapping[str, Any], float]]
+@dataclass(frozen=True)
+class _Grade:
+    """A cell in the gradebook. open: a person has yet to mark it."""
+
+    score: float
+    open: bool
+
+
+Grades = Mapping[str, tuple[Mapping[str, _Grade], float]]
 
 
 def _grades(course: Path, slug: str) -> Grades:
@@ -144,7 +152,9 @@ def _grades(course: Path, slug: str) -> Grades:
         return {
             submission.student_id: (
                 {
-                    grade.name: grade.to_dict()
+                    grade.name: _Grade(
+                        grade.score or 0.0, bool(grade.needs_manual_grade and grade.manual_score is None)
+                    )
                     for notebook in submission.notebooks
                     for grade in notebook.grades
                 },
@@ -170,7 +180,7 @@ def _person(
         mistake = mistaken(find(task.exercise), cell)
         flags += [(report.LIMITS, f"{task.exercise}: {why}.") for why in _stopped(cell, mistake)]
         works[task.exercise] = Work(
-            marks[task.check]["score"] if task.check in marks else 0.0,
+            marks[task.check].score if task.check in marks else 0.0,
             mistake,
             task.cell in rebuilt.blank,
             *_on_the_way(task.exercise, events),
@@ -185,9 +195,9 @@ def _person(
     return Person(
         handed.student,
         works,
-        marks[quiz]["score"] if quiz in marks else None,
-        sum(mark["score"] for mark in by_hand) if by_hand else None,
-        sum(mark["needs_manual_grade"] and mark["manual_score"] is None for mark in marks.values()),
+        marks[quiz].score if quiz in marks else None,
+        sum(mark.score for mark in by_hand) if by_hand else None,
+        sum(mark.open for mark in marks.values()),
         penalty,
         scored,
         answers,
@@ -316,9 +326,9 @@ def tables(of: Class, pairs: Sequence[Pair]) -> dict[str, list[Row]]:
         points += [None] * (len(ids) + 5 - len(points))
         scores.append([p.name, *points, p.open, "; ".join(dict.fromkeys(kind for kind, _ in p.flags))])
     figures: list[Row] = [
-        """exercise title points n difficulty discrimination began blank never_ran full_points checked median_attempts
-        most_attempts took_hints hints""".split()
+        ["exercise", "title", "points", "n", "difficulty", "discrimination", "began", "blank", "never ran"]
     ]
+    figures[0] += ["full points", "checked", "median attempts", "most attempts", "took hints", "hints"]
     for f in report.items(of):
         row = [f.item.id, f.item.title, f.item.out_of, f.n, f.difficulty, f.discrimination, f.began, f.blank]
         figures.append([*row, f.never_ran, f.full, f.checked, f.attempts, f.most_attempts, f.hinted, f.hints])

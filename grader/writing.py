@@ -101,7 +101,9 @@ def _given(question: Question, answer: Any) -> str:
     texts = {choice.id: " ".join(choice.text.split()) for choice in question.choices}
     if isinstance(answer, float):
         return f"{answer:g} {question.unit}".strip()
-    return "\n".join(texts.get(part, str(part)) for part in (answer if isinstance(answer, list) else [answer]))
+    return "\n".join(
+        texts.get(part, str(part)) for part in (answer if isinstance(answer, list) else [answer])
+    )
 
 
 def safe(outputs: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:

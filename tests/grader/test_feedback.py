@@ -32,7 +32,7 @@ from .graded_class import ANSWER, EXERCISE, RIGHT, SLUG, WRONG, HandedIn, make
 
 ODD = "02.find_bug is there <b>more</b> than once."
 WARNED = [{"output_type": "stream", "name": "stderr", "text": "a warning & more\n"}]
-ALLOWED = {*markup.TAGS, "a", "img", *["math", "mi", "mn", "mo", "mtext", "mrow", "msup", "msub", "mfrac", "mspace", "mstyle"]}
+ALLOWED = {*markup.TAGS, "h1", "h2", "h5", "h6", "s", "img", *markup._MATHML}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,10 @@ def graded(tmp_path_factory):
     )
     desk.feedback(course, SLUG)
     return course
+
+
+def attributes(tag):
+    return [(name, str(value)) for name, value in tag.attrs.items()]
 
 
 @pytest.fixture
@@ -115,7 +119,9 @@ def test_comments_and_marks_by_hand(graded, page):
     with Gradebook(f"sqlite:///{graded / 'gradebook.db'}") as book:
         grade = book.find_grade(ANSWER, SLUG, SLUG, "ada")
         grade.manual_score, grade.needs_manual_grade = 4.5, False
-        book.find_comment(ANSWER, SLUG, SLUG, "ada").manual_comment = "Well **seen** <script>alert(1)</script>"
+        book.find_comment(
+            ANSWER, SLUG, SLUG, "ada"
+        ).manual_comment = "Well **seen** <script>alert(1)</script>"
         book.db.commit()
     desk.feedback(graded, SLUG)
     html, words = page("ada")
@@ -128,9 +134,11 @@ def test_a_page_asks_for_nothing_and_runs_nothing(page):
     soup = BeautifulSoup(html, "html.parser")
     assert not soup(["script", "iframe", "object", "embed", "link", "base", "form", "svg", "video", "input"])
     for tag in soup(True):
-        for name, value in tag.attrs.items():
+        for name, value in attributes(tag):
             assert not name.startswith("on"), tag
-            assert name not in ("href", "src") or value.startswith(("#", "data:image/png", "data:image/jpeg")), tag
+            assert name not in ("href", "src") or value.startswith(
+                ("#", "data:image/png", "data:image/jpeg")
+            ), tag
     assert "script-src" not in html and "default-src 'none'" in html
 
 
@@ -211,15 +219,20 @@ def test_ordinary_markdown_looks_as_it_should():
 def harmless(html):
     for tag in BeautifulSoup(html, "html.parser")(True):
         assert tag.name in ALLOWED, tag
-        for name, value in tag.attrs.items():
-            assert name in {*markup._PLAIN, *markup._MATHML_LOOKS, "class", "style", "src", "alt", "start"}, tag
+        for name, value in attributes(tag):
+            assert name in {*markup._PLAIN, *markup._MATHML_LOOKS, "class", "style", "src", "alt", "start"}, (
+                tag
+            )
             assert name != "src" or value.startswith("data:image/"), tag
-            assert name != "style" or re.fullmatch(r"(width: ?\d+px;?|text-align:(left|right|center))", value), tag
+            assert name != "style" or re.fullmatch(
+                r"(width: ?\d+px;?|text-align:(left|right|center))", value
+            ), tag
 
 
 PIECES = [
     *re.findall(r"<[^>]+>|\"|'|`+|\$+|\[[^\]]*\]\([^)]*\)|!\[|\n+", hostile_text.ANSWER),
-    "\\text{", "}", "\\href{javascript:1}{", "\\frac{1}", "&lt;", "&#60;", "|", "|-|\n", "# ", "> ", "- ", "x", "\\", "<", ">",
+    "\\text{", "}", "\\href{javascript:1}{", "\\frac{1}", "&lt;", "&#60;", "|", "|-|\n", "# ", "> ", "- ", "x", "\\",
+    "<", ">",
 ]  # fmt: skip
 
 
@@ -245,7 +258,7 @@ def test_a_card_stays_a_card():
     )
     kept = BeautifulSoup(markup.clean(card.html()), "html.parser")
     whole = BeautifulSoup(card.html(), "html.parser")
-    assert kept.style.string == whole.style.string  # our own, whatever stood there
+    assert kept.find("style") == whole.find("style")  # our own, whatever stood there
     for before, after in zip(whole(True), kept(True), strict=True):
         assert (before.name, before.get("class"), before.get_text()) == (
             after.name, after.get("class"), after.get_text(),
@@ -270,4 +283,3 @@ def test_files_that_a_browser_runs_are_not_copied(tmp_path):
         (tmp_path / name).write_text("x")
     found = find_all_files(str(tmp_path), nbgrader_config().CourseDirectory.ignore)
     assert {os.path.basename(path) for path in found} == kept
-

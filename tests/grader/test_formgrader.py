@@ -93,10 +93,14 @@ class Watched:
 
     def is_clean(self) -> None:
         """Nothing of a stranger's ran, was loaded, or was even asked for."""
-        assert [frame.evaluate("window.pwned") for frame in self.page.frames] == [None] * len(self.page.frames)
+        assert [frame.evaluate("window.pwned") for frame in self.page.frames] == [None] * len(
+            self.page.frames
+        )
         strange = [url for url in self.asked if not url.startswith((self.stays, "data:", "blob:"))]
         assert not strange and not [url for url in self.asked if "stranger" in url]
-        ours = [told for told in self.said if "pwned" in told or not told.startswith("Failed to load resource")]
+        ours = [
+            told for told in self.said if "pwned" in told or not told.startswith("Failed to load resource")
+        ]
         assert not ours
 
 
@@ -142,7 +146,9 @@ def test_the_attacks_work_where_nothing_is_done_about_them(course, browser):
     html, _ = exporter.from_notebook_node(notebook, resources=told)
     with watched(browser, "about:") as stock:
         stock.page.route("**/*", lambda route: route.abort())
-        stayed = html.replace("http-equiv=refresh", "").replace('http-equiv="refresh"', "")  # or it is gone at once
+        stayed = html.replace("http-equiv=refresh", "").replace(
+            'http-equiv="refresh"', ""
+        )  # or it is gone at once
         stock.page.set_content(stayed, wait_until="domcontentloaded")
         stock.page.wait_for_timeout(1000)
         assert stock.page.evaluate("window.pwned") > 3
@@ -189,7 +195,9 @@ def test_a_students_page_needs_no_network(browser, course, screenshots, student,
         found.page.locator("details").first.click()
         found.page.wait_for_timeout(300)
         found.is_clean()
-        assert found.asked == [page.as_uri()] or all(url.startswith("data:image/png") for url in found.asked[1:])
+        assert found.asked == [page.as_uri()] or all(
+            url.startswith("data:image/png") for url in found.asked[1:]
+        )
         assert not found.said
         if student != HOSTILE_NAME:
             shot = screenshots / f"feedback-{student}-{scheme}.png"
