@@ -10,7 +10,7 @@ from typing import Any
 
 from lessonlib.course import CourseError
 
-from .release import nbgrader_config
+from .release import course_config
 from .writer import released
 
 
@@ -44,7 +44,7 @@ def _nbgrader(converter: Any, course: Path, slug: str, **options: Any) -> None:
     from nbgrader.coursedir import CourseDirectory
 
     find_alembic()
-    config = nbgrader_config()
+    config = course_config(course)
     config.CourseDirectory.root = str(course)
     config.CourseDirectory.assignment_id = slug
     run = converter(coursedir=CourseDirectory(config=config), config=config, **options)

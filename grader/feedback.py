@@ -48,10 +48,9 @@ _NAMES = ("student", "first_name", "last_name", "notebook_path", "notebook_id", 
 _NO_MATHJAX = (
     "<script>window.MathJax = {Hub: {Startup: {signal: {Interest: ready => ready('End')}}}};</script>"
 )
-
-
 _LOOKS = (
-    "<style>#notebook pre { white-space: pre-wrap; overflow-wrap: anywhere } .text_cell_render table { margin: 8px 0 } "
+    "<style>#notebook pre { white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere } "
+    ".text_cell_render table { margin: 8px 0 } "
     ".text_cell_render :is(th, td) { padding: 2px 8px; border: 1px solid #ccc }</style>"
 )
 
@@ -110,9 +109,7 @@ class Section:
 
 
 class Sections(Preprocessor):
-    """Sorts a graded notebook into what the student's page shows. The check cells' code, hidden tests and all, is
-    never among it.
-    """
+    """Sorts a graded notebook into what the student's page shows. The code of checks is never among it."""
 
     enabled = Bool(True).tag(config=True)
 

@@ -190,9 +190,9 @@ class Fleet:
         return Event(submission.student, state, points, out_of)
 
     def _config(self) -> Any:
-        from .release import nbgrader_config
+        from .release import course_config
 
-        return nbgrader_config()
+        return course_config(self.course)
 
 
 def submissions(course: Path, slug: str, students: Iterable[str] = ()) -> list[Submission]:

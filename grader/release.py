@@ -20,6 +20,15 @@ def nbgrader_config() -> Config:
     return PyFileConfigLoader(CONFIG.name, path=str(CONFIG.parent)).load_config()
 
 
+def course_config(course: Path) -> Config:
+    """The settings of a class: those of its own `nbgrader_config.py`, which begins with the course's."""
+    from traitlets.config.loader import PyFileConfigLoader
+
+    if not (course / CONFIG.name).is_file():
+        return nbgrader_config()
+    return PyFileConfigLoader(CONFIG.name, path=str(course)).load_config()
+
+
 def student_version(instructor: NotebookNode) -> NotebookNode:
     """A copy without solutions, hidden tests and mark schemes, locked and with nbgrader's checksums.
 

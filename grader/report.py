@@ -16,7 +16,7 @@ from typing import Any
 from lessonlib.classroom.bank import Question, near
 from lessonlib.classroom.checking import NEVER_RAN, NOT_STARTED
 
-from .keys import Entry, Scored
+from .keys import Entry
 
 FEWEST = 5  # students; with fewer a correlation says nothing
 SHOWN = 8  # different answers to a question without choices that are listed; the others are counted
@@ -63,7 +63,6 @@ class Person:
     manual: float | None = None
     open: int = 0
     penalty: float = 0.0
-    scored: Sequence[Scored] = ()
     answers: Mapping[str, Any] = field(default_factory=dict)
     logged: bool = False
     flags: Sequence[tuple[str, str]] = ()
@@ -83,14 +82,13 @@ class Person:
 
 @dataclass(frozen=True)
 class Class:
-    """A graded class. out_of: points of the whole lesson. quiz_counts: whether the quiz is part of them."""
+    """A graded class. out_of: points of the whole lesson. key: of the graded questions."""
 
     slug: str
     title: str
     items: Sequence[Item]
     people: Sequence[Person]
     out_of: float
-    quiz_counts: bool = True
     questions: Sequence[Question] = ()
     key: Mapping[str, Entry] = field(default_factory=dict)
 
@@ -121,7 +119,7 @@ def spread(values: Sequence[float]) -> Spread | None:
     if not values:
         return None
     one = len(values) == 1
-    first, middle, third = values * 3 if one else statistics.quantiles(values, n=4, method="inclusive")
+    first, middle, third = [*values] * 3 if one else statistics.quantiles(values, n=4, method="inclusive")
     deviation = None if one else statistics.stdev(values)
     return Spread(
         len(values), statistics.fmean(values), deviation, min(values), (first, middle, third), max(values)
@@ -275,12 +273,10 @@ def _question(question: Question, of: Class) -> QuestionFigures:
     people, entry = of.readable, of.key.get(question.id)
     given = [person.answers[question.id] for person in people if question.id in person.answers]
     right = [_is_right(question, entry, answer) for answer in given]
-    points = [
-        (s.points, p.earned - (s.points if of.quiz_counts else 0.0))
-        for p in people
-        for s in p.scored
-        if s.question == question.id
-    ]
+    points, weight = [], entry.points if entry else 0.0
+    for person in people if entry else ():
+        own = weight * _is_right(question, entry, person.answers.get(question.id))
+        points.append((own, person.earned - (own if person.quiz is not None else 0.0)))
     return QuestionFigures(
         question, len(people), len(given), sum(right), correlation(points), _answers(question, entry, given)
     )
@@ -316,7 +312,7 @@ def _answers(question: Question, entry: Entry | None, given: Sequence[Any]) -> l
         right = [label for label in rest if about[label][0]]
         wrong = sum(listed[label] for label in rest) - sum(listed[label] for label in right)
         rows += [AnswerRow(label, "", listed[label], *about[label]) for label in right]
-        rows += [AnswerRow(f"{len(rest) - len(right)} other answers", "", wrong, False)] if wrong else []
+        rows += [AnswerRow(f"{len(rest) - len(right)} more, each rarer", "", wrong, False)] if wrong else []
     return rows
 
 

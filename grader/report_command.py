@@ -79,7 +79,7 @@ def written(of: Class, alike: Sequence[Pair]) -> dict[str, bytes]:
     made = {"report.html": page(of, alike).encode("utf-8", "replace")}
     for name, rows in tables(of, alike).items():
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(rows)
+        csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
         made[name] = buffer.getvalue().encode("utf-8", "replace")
     return made
 
@@ -90,7 +90,9 @@ def read(course: Path, slug: str, anonymous: bool = False) -> tuple[Class, list[
     bank = _bank(slug)
     grades = _grades(course, slug)
     submissions = fleet.submissions(course, slug)
-    people = [_person(course, release, bank, submission, grades) for submission in submissions]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log(Path(folder, f"{slug}.log.jsonl"))  # a copy of each student's in turn
+        people = [_person(course, release, bank, submission, grades, log) for submission in submissions]
     if anonymous:
         seed = fleet.seed_of(course, slug)
         order = sorted(people, key=lambda p: hashlib.sha256(f"{seed} {p.name}".encode()).digest())
@@ -103,7 +105,6 @@ def read(course: Path, slug: str, anonymous: bool = False) -> tuple[Class, list[
         items,
         people,
         sum(float((c["metadata"].get("nbgrader") or {}).get("points") or 0) for c in release.cells),
-        release.quiz is not None,
         bank.questions if bank else (),
         keys.load_key(slug) if bank else {},
     )
@@ -165,12 +166,18 @@ def _grades(course: Path, slug: str) -> Grades:
 
 
 def _person(
-    course: Path, release: guard.Release, bank: Bank | None, handed: fleet.Submission, grades: Grades
+    course: Path,
+    release: guard.Release,
+    bank: Bank | None,
+    handed: fleet.Submission,
+    grades: Grades,
+    log: Log,
 ) -> Person:
     rebuilt = guard.rebuild(release, handed.notebook(), handed.log())
     cells = _graded_cells(course / "autograded" / handed.student / release.slug / f"{release.slug}.ipynb")
-    events, answers, scored, complaint = _logged(release.slug, bank, rebuilt.log)
-    flags = list(_flags(rebuilt, complaint))
+    log.path.write_bytes(rebuilt.log)
+    events = log.events()
+    flags = list(_flags(rebuilt, log.complaint()))
     marks, penalty = grades.get(handed.student, ({}, 0.0))
     if not cells or not marks:
         return Person(handed.student, {}, flags=[(report.UNGRADED, "It is not graded yet."), *flags])
@@ -188,7 +195,7 @@ def _person(
         )
     if any(workbook.text(cells.get(name, {"source": ""})) != text for name, text in rebuilt.sources.items()):
         flags.append((report.NEWER, "What was handed in is no longer what was graded; grade it again."))
-    quiz = workbook.grade_id(release.quiz) if release.quiz else None
+    quiz = str(workbook.grade_id(release.quiz)) if release.quiz else ""
     by_hand = [
         mark for name, mark in marks.items() if name != quiz and name not in {t.check for t in release.tasks}
     ]
@@ -199,8 +206,7 @@ def _person(
         sum(mark.score for mark in by_hand) if by_hand else None,
         sum(mark.open for mark in marks.values()),
         penalty,
-        scored,
-        answers,
+        _answers(bank, log, events) if bank else {},
         bool(events),
         flags,
     )
@@ -222,13 +228,11 @@ def mistaken(exercise: Exercise, check: Mapping[str, Any]) -> str | None:
         return None
     if lines[0] == feedback.headline(checking.not_started(exercise)):
         return checking.NOT_STARTED
-    for secret in (False, True):
+    for secret in (False, True):  # the longer ending first: the other one ends it too
         before, after = _headline(exercise, "\0", secret).split("\0")
-        if (
-            lines[0].startswith(before)
-            and lines[0].endswith(after)
-            and lines[0] != _headline(exercise, None, secret)
-        ):
+        if lines[0] == _headline(exercise, None, secret):
+            break
+        if lines[0].startswith(before) and lines[0].endswith(after):
             return lines[0][len(before) : -len(after)]
     return report.UNNAMED
 
@@ -260,17 +264,8 @@ def _flags(rebuilt: guard.Rebuilt, complaint: str | None) -> Iterator[tuple[str,
         yield report.LOG, complaint
 
 
-def _logged(
-    slug: str, bank: Bank | None, data: bytes
-) -> tuple[list[Event], dict[str, Any], list[Any], str | None]:
-    """A log's events, the answers in it (see ``report.Person``), its graded questions, and what cannot be read."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Log(Path(folder, f"{slug}.log.jsonl"))
-        log.path.write_bytes(data)
-        events, complaint = log.events(), log.complaint()
-        if bank is None:
-            return events, {}, [], complaint
-        last = answered(log, bank)
+def _answers(bank: Bank, log: Log, events: Sequence[Event]) -> dict[str, Any]:
+    """By question id: of graded questions the last answer, of practice questions the first."""
     first: dict[str, Any] = {}
     by_id = {f"{bank.name}.{question.id}": question for question in bank.questions if question.practice}
     for event in events:
@@ -278,7 +273,7 @@ def _logged(
         if question and question.id not in first:
             with suppress(BadAnswer):
                 first[question.id] = question.read(event.data.get("answer"))
-    return events, {**last, **first}, keys.score(slug, last), complaint
+    return {**answered(log, bank), **first}
 
 
 def _on_the_way(exercise_id: str, events: Sequence[Event]) -> tuple[int, int, frozenset[str]]:
@@ -324,7 +319,7 @@ def tables(of: Class, pairs: Sequence[Pair]) -> dict[str, list[Row]]:
         if not p.has(report.UNGRADED):
             points += [p.quiz, p.manual, p.penalty, p.total, of.out_of]
         points += [None] * (len(ids) + 5 - len(points))
-        scores.append([p.name, *points, p.open, "; ".join(dict.fromkeys(kind for kind, _ in p.flags))])
+        scores.append([p.name, *points, p.open, ", ".join(dict.fromkeys(kind for kind, _ in p.flags))])
     figures: list[Row] = [
         ["exercise", "title", "points", "n", "difficulty", "discrimination", "began", "blank", "never ran"]
     ]
@@ -334,7 +329,7 @@ def tables(of: Class, pairs: Sequence[Pair]) -> dict[str, list[Row]]:
         figures.append([*row, f.never_ran, f.full, f.checked, f.attempts, f.most_attempts, f.hinted, f.hints])
     named: list[Row] = [["exercise", "name", "count", "students", "met on the way"]]
     named += [
-        [m.exercise, m.name, len(m.students), "; ".join(m.students), len(m.met)] for m in report.mistakes(of)
+        [m.exercise, m.name, len(m.students), ", ".join(m.students), len(m.met)] for m in report.mistakes(of)
     ]
     quiz: list[Row] = [["question", "mode", "choice or answer", "count", "right", "mistake", "answered", "n"]]
     for q in report.questions(of):
@@ -352,7 +347,8 @@ def tables(of: Class, pairs: Sequence[Pair]) -> dict[str, list[Row]]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
-        return f"{round(value, 4):g}"
+        short = round(value, 4)
+        return int(short) if short.is_integer() else short
     return "" if value is None else plain(value) if isinstance(value, str) else value
 
 

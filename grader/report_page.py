@@ -43,8 +43,8 @@ def page(of: Class, pairs: Sequence[Pair]) -> str:
         "quiz": ("Quiz", _quiz(of)),
         "work": ("Attempts and hints", _work(of)),
         "look": ("Submissions to look at", _flagged(of)),
-        "similar": ("Similar code", _similar(of, pairs)),
         "students": ("All students", _students(of)),
+        "similar": ("Similar code", _similar(of, pairs)),
     }
     links = "".join(f"<li><a href='#{name}'>{title}</a></li>" for name, (title, _) in parts.items())
     body = "".join(
@@ -158,8 +158,8 @@ def _misconceptions(of: Class) -> str:
         told
         + graded
         + (
-            f"<p>And what the students' own checks found while they worked ({logged} of {n} have a log; who got over it "
-            "is counted too):</p>" + _heatmap("Students who met a mistake on the way", way, logged)
+            f"<p>And what the students' own checks found while they worked ({logged} of {n} have a log; who got "
+            "over it is counted too):</p>" + _heatmap("Students who met a mistake on the way", way, logged)
             if logged
             else "<p>Nobody's log holds checks, so what was met on the way is not known.</p>"
         )
@@ -191,10 +191,10 @@ def _quiz(of: Class) -> str:
     found = report.questions(of)
     if not found:
         return "<p>This lesson has no quiz.</p>"
-    counts = "" if of.quiz_counts else " The quiz is not part of this lesson's points."
     return (
         "<p>Of a practice question the first answer counts, of a graded one the last. Answers come from the "
-        f"students' logs (n is told with each question).{counts}</p>"
+        "students' logs (n is told with each question). The discrimination of a graded question is over all "
+        f"{len(of.readable)} students; no answer counts as a wrong one.</p>"
         + "".join(_question(q, n) for n, q in enumerate(found, 1))
     )
 
@@ -204,7 +204,7 @@ def _question(q: QuestionFigures, place: int) -> str:
     told = f"{q.question.mode}; {counted(q.right, q.n)} right, {q.asked - q.n} of {q.asked} did not answer"
     if not q.question.practice:
         told += f"; discrimination {number(q.discrimination)}"
-    rows = [
+    rows: list[Sequence[str]] = [
         (
             ("✓ right" if row.right else "wrong")
             if q.question.kind != "multiple" or row.right
@@ -231,15 +231,15 @@ def _question(q: QuestionFigures, place: int) -> str:
         else "<p>No answers.</p>"
     )
     return (
-        f"<article><h3>{place}. <code>{text(q.question.id)}</code></h3><div class='asked'>{markdown(q.question.text)}</div>"
-        f"<p>{told}.</p>{body}</article>"
+        f"<article><h3>{place}. <code>{text(q.question.id)}</code></h3><div class='asked'>"
+        f"{markdown(q.question.text)}</div><p>{told}.</p>{body}</article>"
     )
 
 
 def _work(of: Class) -> str:
     rows = [
         (
-            text(f.item.id),
+            _broken(f.item.id),
             str(f.checked),
             DASH if f.attempts is None else points(f.attempts),
             str(f.most_attempts) if f.checked else DASH,
@@ -274,16 +274,19 @@ def _flagged(of: Class) -> str:
         return "<p>None: everything could be read, and no limit was reached.</p>"
     students = sum(bool(person.flags) for person in of.people)
     return f"<p>{students} of {len(of.people)} submissions.</p>" + _table(
-        "Submissions that could not be read or graded as they are", ("student", "what", "in words"), rows
+        "Submissions that could not be read or graded as they are",
+        ("student", "what", "in words"),
+        rows,
+        "long",
     )
 
 
 def _similar(of: Class, pairs: Sequence[Pair]) -> str:
     told = (
-        "<p>Names, comments and layout do not count, nor does what was handed out or stands in the reference solution. "
-        f"Similarity is the share of what is left that both have in the same order, from 0 to 1; pairs from {THRESHOLD:g} "
-        f"on are shown, and solutions with fewer than {SHORTEST} tokens of their own are not compared. <b>Similar is not "
-        "copied</b>: a textbook, a lecture or a shared idea does the same. Look yourself.</p>"
+        "<p>Names, comments and layout do not count, nor does what was handed out or stands in the reference "
+        "solution. Similarity is the share of what is left that both have in the same order, from 0 to 1; pairs from "
+        f"{THRESHOLD:g} on are shown, and solutions with fewer than {SHORTEST} tokens of their own are not compared. "
+        "<b>Similar is not copied</b>: a textbook, a lecture or a shared idea does the same. Look yourself.</p>"
     )
     if not pairs:
         return told + "<p>No pairs.</p>"
@@ -358,4 +361,5 @@ def _table(
 
 def _framed(label: str, table: str, kind: str) -> str:
     """A table that scrolls by itself where the screen is narrow, with the keyboard too."""
-    return f"<div class='frame' role='region' tabindex='0' aria-label='{label}'><table class='{kind}'>{table}</table></div>"
+    about = f"class='frame' role='region' tabindex='0' aria-label='{label}'"
+    return f"<div {about}><table class='{kind}'>{table}</table></div>"

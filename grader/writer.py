@@ -46,7 +46,8 @@ class Writer:
 
     def __enter__(self) -> Writer:
         self.book = Gradebook(f"sqlite:///{self.course / 'gradebook.db'}")
-        self.known = {s.student_id for s in self.book.assignment_submissions(self.release.slug)}
+        found = self.book.assignment_submissions(self.release.slug)
+        self.late = {submission.student_id: submission.total_seconds_late for submission in found}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,7 +55,7 @@ class Writer:
 
     def is_written(self, outcome: Outcome) -> bool:
         """Whether the gradebook and the folder say this already."""
-        if outcome.student not in self.known:
+        if outcome.student not in self.late:
             return False
         try:
             return (
@@ -74,7 +75,6 @@ class Writer:
         self._grades(outcome, book)
         self._mark(outcome).parent.mkdir(parents=True, exist_ok=True)
         files.replace(self._mark(outcome), self._digest(outcome).encode())
-        self.known.add(outcome.student)
 
     def _grades(self, outcome: Outcome, book: nbformat.NotebookNode) -> None:
         slug, student = self.release.slug, outcome.student
@@ -93,6 +93,7 @@ class Writer:
                 untouched = cell.metadata.nbgrader.get("checksum") == utils.compute_checksum(cell)
                 comment.auto_comment = "No response." if untouched and not utils.is_task(cell) else None
         db.flush()
+        self.late[student] = submission.total_seconds_late
         notebook.late_submission_penalty = self._penalty(student, submission, notebook)
         db.commit()
 
@@ -127,7 +128,16 @@ class Writer:
             [vars(scored) for scored in outcome.quiz],
             [str(outcome.when), outcome.rebuilt.notes, outcome.rebuilt.unreadable],
             sorted(outcome.rebuilt.sources.items()),
+            [
+                self.late.get(outcome.student),
+                self._policy(),
+            ],  # a due date, an extension or the rule may have changed
         )
+
+    def _policy(self) -> list[str]:
+        about = self.config.get("AssignLatePenalties", {})
+        plugin = str(about.get("plugin_class", "LateSubmissionPlugin")).rpartition(".")[2]
+        return [str(about), str(self.config.get(plugin, {}))]
 
 
 def released(course: Path, slug: str) -> bool:

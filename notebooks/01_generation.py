@@ -317,7 +317,7 @@ predict.compare(
 # %% [markdown]
 # Twice the new tokens, almost four times the work. The count is a staircase: 5 + 6 + 7 + … With P prompt tokens and N new ones,
 #
-# $$P + (P+1) + \dots + (P+N-1) \;=\; N\,P + \frac{N(N-1)}{2}.$$
+# > P + (P + 1) + … + (P + N − 1) = N × P + N × (N − 1) / 2
 #
 # For large N the second part rules, and it grows with N · N: **quadratic** cost. Each bar below is one step; the area is
 # the total.

@@ -473,7 +473,7 @@ print("difference of two, true: ", round(float(true[a] - true[b]), 4))
 # The bias is the same for both tokens, so it cancels in the difference. Nothing but exact logits is left.
 #
 # What for? Inside of the model each position is a row of numbers, the **hidden state** (how many is the **hidden
-# size**). The last layer makes logits of it: $z = W h$, a tall matrix $W$ times a short vector $h$. So however many
+# size**). The last layer makes logits of it: `z = W @ h`, a tall matrix `W` times a short vector `h`. So however many
 # prompts you ask, all rows of logits are mixtures of only *hidden size* many rows. A matrix that is a mixture of so
 # few rows shows it: of its **singular values** (numbers that say how much of the matrix points in each of its
 # independent directions, largest first) only that many are large. Behind them is a cliff.

@@ -23,7 +23,7 @@ _SCRIPTS = f"""<script>{FLAG}</script><script src="{AWAY}/a.js"></script><script
 
 LINKS = f"""[one](javascript:{FLAG.split(" ")[0]}=1)
 [two](JaVaScRiPt:alert(1)) [three](data:text/html,<script>x</script>)
-[four]({AWAY}/page "a title\\" onclick=\\"{FLAG}") 
+[four]({AWAY}/page "a title\\" onclick=\\"{FLAG}")
 [five](/formgrader/manage_students/%22;alert(1)) <javascript:alert(1)>
 ![six]({AWAY}/six.png) ![seven](stranger.png) ![eight" onerror="{FLAG}](data:image/png;base64,AAAA)
 ![nine](data:image/svg+xml;base64,PHN2ZyBvbmxvYWQ9ImFsZXJ0KDEpIi8+) ![ten](attachment:stranger.png)

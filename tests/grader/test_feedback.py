@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from bs4 import BeautifulSoup
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from nbgrader.api import Gradebook
 from nbgrader.utils import find_all_files
 
-from grader import desk, markup
+from grader import desk, markup, writing
 from grader.checks import Hidden
 from grader.checks.lesson_02 import kv_bytes as hidden
 from grader.exercises import define
-from grader.grading import hidden_checks
+from grader.grading import Graded, hidden_checks
+from grader.guard import Task
 from grader.keys import load_key
 from grader.release import nbgrader_config
 from lessonlib.classroom import cards, checking, feedback
@@ -28,7 +30,7 @@ from lessonlib.classroom.store import Log
 
 from ..engine.conftest import QUIET
 from . import hostile_text
-from .graded_class import ANSWER, EXERCISE, RIGHT, SLUG, WRONG, HandedIn, make
+from .graded_class import ANSWER, CELL, EXERCISE, RIGHT, SLUG, WRONG, HandedIn, make
 
 ODD = "02.find_bug is there <b>more</b> than once."
 WARNED = [{"output_type": "stream", "name": "stderr", "text": "a warning & more\n"}]
@@ -194,7 +196,16 @@ def test_an_exercise_says_whether_its_inputs_are_secret(capsys):
         secretly(define(find(EXERCISE), WRONG), seed=3)
     assert "shows an input" not in str(caught.value)
     assert "num_attention_heads" not in capsys.readouterr().out
-    assert not any(hidden_checks(exercise).secret for exercise in [EXERCISE])
+
+
+def test_the_graded_notebook_keeps_a_secret(monkeypatch):
+    _, report = card_of(WRONG, secret=True)
+    graded = Graded(Task(EXERCISE, CELL, f"{CELL}-check", 2.0), report)
+    assert "num_attention_heads" in str(writing.check_outputs(graded))
+    monkeypatch.setattr(writing, "hidden_checks", lambda exercise: replace(hidden, secret=True))
+    told = str(writing.check_outputs(graded))
+    assert "num_attention_heads" not in told and "shows an input" not in told
+    assert "ignores the number of bits" in told
 
 
 # ---------------------------------------------------------------- Markdown, HTML, formulas, files

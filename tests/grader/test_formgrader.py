@@ -185,6 +185,33 @@ def test_formgraders_lists(desktop, lab, place):
     desktop.is_clean()
 
 
+def test_behind_all_that_stands_a_policy(desktop, browser, lab, ids, course):
+    """Even what got into the page would not run, load or lead away."""
+    got_in = f"""() => {{
+        const box = document.createElement('div');
+        box.innerHTML = `<img src=x onerror="{hostile_text.FLAG}"><img src="{hostile_text.AWAY}/a.png">
+            <iframe srcdoc="<script>parent.{hostile_text.FLAG}</script>"></iframe>`;
+        document.body.append(box);
+        const script = document.createElement('script');
+        script.textContent = "{hostile_text.FLAG}";
+        document.body.append(script);
+    }}"""
+    submission(desktop.page, lab, ids, "ada")
+    with watched(browser, "file:") as found:
+        found.page.goto((course / "feedback" / "ada" / SLUG / f"{SLUG}.html").as_uri())
+        for page in (desktop.page, found.page):
+            ended = {}
+            page.on(
+                "requestfailed", lambda request, ended=ended: ended.update({request.url: request.failure})
+            )
+            page.evaluate(got_in)
+            page.wait_for_timeout(300)
+            assert page.evaluate("window.pwned") is None
+            assert (
+                ended[f"{hostile_text.AWAY}/a.png"] == "csp"
+            )  # stopped by the policy, not by a missing host
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("student", ["mallory", HOSTILE_NAME, "ben"], ids=["answers", "name", "wrong"])
 def test_a_students_page_needs_no_network(browser, course, screenshots, student, scheme):
@@ -244,6 +271,7 @@ def test_formgrader_inside_jupyterlab(browser, lab, ids, screenshots):
     address = f"http://127.0.0.1:{lab.port}/"
     with watched(browser, address) as found:
         page = found.page
+        page.set_viewport_size({"width": 1700, "height": 1100})
         page.goto(f"{address}lab?token={lab.token}&reset")
         page.wait_for_function("window.jupyterapp?.commands.hasCommand('nbgrader:open-formgrader')")
         page.evaluate("window.jupyterapp.commands.execute('nbgrader:open-formgrader')")
