@@ -157,13 +157,16 @@ def register(app: typer.Typer) -> None:
 
         slug = slug_of(lesson, course)
         _known(platform)
-        text = work.table(course, slug, platform, worksheet.read_bytes() if worksheet else None)
+        text, left_out = work.table(course, slug, platform, worksheet.read_bytes() if worksheet else None)
         waiting = sum(mark.open > 0 for mark in work.marks(course, slug))
         if output and not dry_run:
             _write(output, text.encode())
             console().print(f"✓ {output}: {text.count(chr(10)) - 1} rows")
         else:
             typer.echo(text, nl=False)
+        if left_out:
+            where = worksheet.name if worksheet else f"what {platform.title()} handed over"
+            typer.echo(f"Not in {where}, so not in the table: {', '.join(left_out)}.", err=True)
         if waiting:
             note = f"{waiting} submissions have cells that a person must mark (Formgrader, Manual Grading)."
             typer.echo(note, err=True)

@@ -4,7 +4,7 @@ From an archive only the lesson's own two files are taken, by their exact names 
 surprise. What cannot be read is told by name and costs nobody else. A student's newest file counts.
 
     Moodle   Ada Lovelace_123456_assignsubmission_file_/02_kv_cache.submission-2.zip   (with or without the /)
-    Canvas   lovelaceada_LATE_4321_98765_02_kv_cache.submission-2.zip
+    Canvas   lovelaceada_LATE_4321_98765_02_kv_cache.submission-2.zip, or anon_x7Kq2_98765_… where it hides names
     folder   ada/02_kv_cache.submission-2.zip, ada/02_kv_cache.ipynb, or nbgrader's ada/02_kv_cache/02_kv_cache.ipynb
 """
 
@@ -30,7 +30,9 @@ LARGEST = 40 * 2**20  # bytes of one member of an archive
 MOST = 20_000  # members of one archive
 
 _MOODLE = re.compile(r"(?P<name>[^/]+)_(?P<id>\d+)_assignsubmission_file_?(?:/|_)?(?P<file>[^/]+)")
-_CANVAS = re.compile(r"(?P<name>[^_/]+)_(?P<late>LATE_)?(?P<id>\d+)_(?P<submission>\d+)_(?P<file>[^/]+)")
+_CANVAS = re.compile(
+    r"(?:(?P<name>(?!LATE_|anon_)[^/]+?)_)?(?P<late>LATE_)?(?P<id>\d+|anon_[^\W_]+)_(?P<submission>\d+)_(?P<file>[^/]+)"
+)
 _NUMBER = re.compile(r"submission-(\d+)")
 
 
@@ -173,12 +175,12 @@ def _whose(name: str) -> tuple[str, str, dict[str, str]] | None:
     if found := _CANVAS.fullmatch(name):
         origin = {
             "platform": "canvas",
-            "name": found["name"],
+            "name": found["name"] or "",
             "id": found["id"],
             "submission": found["submission"],
         }
         return (
-            student_id(f"{found['name']}-{found['id']}"),
+            student_id(f"{found['name'] or ''}-{found['id']}"),
             found["file"],
             origin | ({"late": "yes"} if found["late"] else {}),
         )

@@ -1,9 +1,14 @@
-"""Marks and feedback on their way back: as a plain table, or as Moodle and Canvas take them."""
+"""Marks and feedback on their way back: as a plain table, or as Moodle and Canvas take them.
+
+What they insist on was read in their importers: Moodle's `mod/assign/feedback/offline/importgradeslib.php` and
+`feedback/file/importziplib.php`, Canvas's `lib/gradebook_importer.rb`.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,10 +62,13 @@ def marks(course: Path, slug: str) -> list[Mark]:
     return sorted(found, key=lambda mark: mark.student)
 
 
-def table(course: Path, slug: str, platform: str, worksheet: bytes | None = None) -> str:
-    """The marks as CSV. worksheet: the platform's own export, whose rows are filled in and otherwise left alone.
+def table(
+    course: Path, slug: str, platform: str, worksheet: bytes | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """The marks as CSV, and the students whose marks are not in it: their platform's row was not found.
 
-    Raises CourseError for a worksheet that is not the platform's.
+    worksheet: the platform's own export, whose rows are filled in and otherwise left alone. Raises CourseError for a
+    worksheet that is not the platform's.
     """
     found = {mark.student: mark for mark in marks(course, slug)}
     if platform == "csv":
@@ -76,7 +84,7 @@ def table(course: Path, slug: str, platform: str, worksheet: bytes | None = None
             ]
             for m in found.values()
         ]
-        return _csv(rows)
+        return _csv(rows), ()
     origins = {
         student: about
         for student, about in intake.origins(course, slug).items()
@@ -88,53 +96,52 @@ def table(course: Path, slug: str, platform: str, worksheet: bytes | None = None
             "export with --for csv."
         )
     by_id = {about["id"]: found[student] for student, about in origins.items()}
+    if worksheet is None:
+        rows, filled = _fresh(by_id, origins, slug, platform), set(by_id)
+    else:
+        rows = _read(worksheet)
+        filled = _filled(rows, by_id, slug, platform)
+    kept = {by_id[number].student for number in filled}
+    return _csv(rows), tuple(student for student in found if student not in kept)
+
+
+def _fresh(
+    by_id: Mapping[str, Mark], origins: Mapping[str, Mapping[str, str]], slug: str, platform: str
+) -> list[list[str]]:
+    """A table that the platform takes without an export of its own: with the columns it asks for, empty or not."""
+    about = [(plain(a["name"]), a["id"], f"{by_id[a['id']].final:g}") for a in origins.values()]
+    if platform == "moodle":  # "-": never marked before, so nothing newer is overwritten
+        heading = ["Identifier", "Full name", "Grade", "Last modified (grade)"]
+        return [heading, *([f"Participant {number}", name, mark, "-"] for name, number, mark in about)]
+    return [["Student", "ID", "Section", slug], *([name, number, "", mark] for name, number, mark in about)]
+
+
+def _filled(rows: list[list[str]], by_id: Mapping[str, Mark], slug: str, platform: str) -> set[str]:
+    """Marks written into the platform's rows, where they stand; returns the ids that were found."""
     if platform == "moodle":
-        return _moodle(by_id, origins, worksheet)
-    return _canvas(by_id, origins, slug, worksheet)
-
-
-def _moodle(
-    by_id: Mapping[str, Mark], origins: Mapping[str, Mapping[str, str]], worksheet: bytes | None
-) -> str:
-    """Moodle's grading worksheet: rows are found by "Participant 123456"."""
-    if worksheet is None:
-        rows = [["Identifier", "Full name", "Grade"]]
-        rows += [
-            [f"Participant {about['id']}", plain(about["name"]), f"{by_id[about['id']].final:g}"]
-            for about in origins.values()
-        ]
-        return _csv(rows)
-    rows = _read(worksheet)
-    number, grade = _columns(rows, ("Identifier", "Grade"), "Moodle's grading worksheet")
+        number, mark = _columns(rows, ("Identifier", "Grade"), "Moodle's grading worksheet (in English)")
+    else:
+        (number,) = _columns(rows, ("ID",), "Canvas's gradebook export")
+        mark = _lesson_column(rows[0], slug)
+    filled = set()
     for row in rows[1:]:
-        if len(row) > max(number, grade) and (
-            mark := by_id.get(row[number].split()[-1] if row[number].split() else "")
-        ):
-            row[grade] = f"{mark.final:g}"
-    return _csv(rows)
+        wanted = (
+            re.search(r"(\d+)\s*$", row[number]) if len(row) > max(number, mark) else None
+        )  # Participant 123456
+        if wanted and wanted[1] in by_id:
+            row[mark] = f"{by_id[wanted[1]].final:g}"
+            filled.add(wanted[1])
+    return filled
 
 
-def _canvas(
-    by_id: Mapping[str, Mark], origins: Mapping[str, Mapping[str, str]], slug: str, worksheet: bytes | None
-) -> str:
-    """Canvas's gradebook export: rows are found by ID, the column by the lesson's name in its heading."""
-    if worksheet is None:
-        rows = [["Student", "ID", slug]]
-        rows += [[plain(a["name"]), a["id"], f"{by_id[a['id']].final:g}"] for a in origins.values()]
-        return _csv(rows)
-    rows = _read(worksheet)
-    (number,) = _columns(rows, ("ID",), "Canvas's gradebook export")
-    named = [
-        n for n, heading in enumerate(rows[0]) if slug in heading.replace(" ", "_").lower() or slug in heading
-    ]
+def _lesson_column(heading: list[str], slug: str) -> int:
+    """Where Canvas has the lesson: "02_kv_cache (48213)" or "02 KV cache (48213)"."""
+    named = [n for n, title in enumerate(heading) if slug in title.replace(" ", "_").lower()]
     if len(named) != 1:
         raise CourseError(
             f"{len(named)} columns of the worksheet have {slug} in their heading; there must be one."
         )
-    for row in rows[1:]:
-        if len(row) > max(number, named[0]) and (mark := by_id.get(row[number].strip())):
-            row[named[0]] = f"{mark.final:g}"
-    return _csv(rows)
+    return named[0]
 
 
 def feedback_zip(course: Path, slug: str, platform: str) -> tuple[bytes, int]:
@@ -166,8 +173,8 @@ def _returned(student: str, origin: Mapping[str, str], platform: str, name: str)
     if platform == "moodle" and origin.get("platform") == "moodle":
         return f"{origin['name']}_{origin['id']}_assignsubmission_file_/{name}"
     if platform == "canvas" and origin.get("platform") == "canvas":
-        late = "LATE_" if origin.get("late") else ""
-        return f"{origin['name']}_{late}{origin['id']}_{origin['submission']}_{name}"
+        who = [origin["name"], "LATE" if origin.get("late") else "", origin["id"], origin["submission"], name]
+        return "_".join(filter(None, who))
     return f"{student}/{name}"
 
 

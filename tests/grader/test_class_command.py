@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,16 +114,20 @@ def test_marks_in_every_form(graded, say, tmp_path):
         "\ufeffIdentifier,Full name,Grade,Feedback comments\nParticipant 101,Ada,,good\nParticipant 999,Other,3,\n",
         "utf-8",
     )
-    filled = rows(say("class", "marks", "02", "--for", "moodle", "--worksheet", str(sheet)))
+    told = say("class", "marks", "02", "--for", "moodle", "--worksheet", str(sheet))
+    left_out = "Not in sheet.csv, so not in the table: bob.\n"
+    assert left_out in told
+    filled = rows(told.replace(left_out, ""))
     assert [(r["Identifier"], r["Grade"], r["Feedback comments"]) for r in filled] == [
         ("Participant 101", "14", "good"),
         ("Participant 999", "3", ""),
     ]
     fresh = rows(say("class", "marks", "02", "--for", "moodle"))
-    assert [(r["Identifier"], r["Grade"]) for r in fresh] == [
-        ("Participant 101", "14"),
-        ("Participant 102", "0"),
+    assert [tuple(row.values()) for row in fresh] == [
+        ("Participant 101", "Ada", "14", "-"),
+        ("Participant 102", "Bob", "0", "-"),
     ]
+    assert "Last modified (grade)" in fresh[0], "Moodle refuses a worksheet without this column"
     with pytest.raises(CourseError, match="None of these submissions came from Canvas"):
         say("class", "marks", "02", "--for", "canvas")
     sheet.write_text("Name,Points\n")
@@ -130,6 +135,27 @@ def test_marks_in_every_form(graded, say, tmp_path):
         say("class", "marks", "02", "--for", "moodle", "--worksheet", str(sheet))
     with pytest.raises(CourseError, match="--for takes csv, moodle, canvas"):
         say("class", "marks", "02", "--for", "blackboard")
+
+
+def test_canvas_takes_the_marks(graded, say, course, tmp_path):  # noqa: F811
+    """Its importer wants more than three columns: Student and ID first, Section last before the lessons."""
+    origins = {
+        student: {"platform": "canvas", "name": student, "id": number, "submission": "1"}
+        for student, number in (("ada", "7"), ("bob", "anon_x1"))
+    }
+    (course / ".grading" / "roster" / f"{SLUG}.json").write_text(json.dumps(origins))
+    fresh = rows(say("class", "marks", "02", "--for", "canvas"))
+    assert list(fresh[0]) == ["Student", "ID", "Section", SLUG]
+    assert [row[SLUG] for row in fresh] == ["14", "0"]
+    sheet = tmp_path / "grades.csv"
+    sheet.write_text(
+        "Student,ID,SIS User ID,SIS Login ID,Section,02 KV cache (991),Final Score\n"
+        "    Points Possible,,,,,20,(read only)\n"
+        '"Lovelace, Ada",7,s7,ada,One,,\n'
+    )
+    told = say("class", "marks", "02", "--for", "canvas", "--worksheet", str(sheet))
+    assert '"Lovelace, Ada",7,s7,ada,One,14,' in told and "    Points Possible,,,,,20,(read only)" in told
+    assert "not in the table: bob." in told, "Canvas hides who that is; its gradebook does not know the name"
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@x", "\tx"])

@@ -65,11 +65,22 @@ def test_canvas_zip(tmp_path):
         {
             f"lovelaceada_LATE_4321_98765_{SLUG}.submission-3.zip": submitted("ada"),
             f"zolaemile_77_88_{SLUG}-1.ipynb": b"emile",
+            f"group_one_79_90_{BOOK}": b"group",
+            f"anon_x7Kq2_91_{BOOK}": b"nobody",
+            f"LATE_anon_b3Zz9_92_{BOOK}": b"late nobody",
         },
     )
     found = intake.gather(place, SLUG)
-    assert taken(found) == {"lovelaceada-4321": {BOOK: "ada"}, "zolaemile-77": {BOOK: "emile"}}
-    assert found.handed[0].origin["late"] == "yes" and found.handed[0].origin["submission"] == "98765"
+    assert taken(found) == {
+        "lovelaceada-4321": {BOOK: "ada"},
+        "zolaemile-77": {BOOK: "emile"},
+        "group-one-79": {BOOK: "group"},
+        "anon-x7kq2": {BOOK: "nobody"},
+        "anon-b3zz9": {BOOK: "late nobody"},
+    }
+    late = {h.student: h.origin.get("late") for h in found.handed}
+    assert late["lovelaceada-4321"] == late["anon-b3zz9"] == "yes" and late["zolaemile-77"] is None
+    assert {h.student: h.origin["submission"] for h in found.handed}["lovelaceada-4321"] == "98765"
 
 
 def test_a_folder(tmp_path):
