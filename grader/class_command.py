@@ -13,6 +13,7 @@ from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import CourseError
 
 from .grade_command import COURSE, Course, console, slug_of
+from .needs import need_keys
 
 Lesson = Annotated[str, typer.Argument(help="Number or name of a lesson.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")]
@@ -25,6 +26,10 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True, help="Collect, dates, extensions, freeze, marks and feedback for a class."
     )
     app.add_typer(desk, name="class", rich_help_panel=INSTRUCTORS)
+
+    @desk.callback()
+    def ready() -> None:
+        need_keys("class")
 
     @desk.command(epilog="Example: lesson class collect 02 'CS101-Lesson 2-123456.zip'")
     def collect(

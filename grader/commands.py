@@ -11,7 +11,9 @@ import typer
 
 from grader import class_command, grade_command
 from lessonlib.commands import INSTRUCTORS
-from lessonlib.course import CourseError, notebooks_dir
+from lessonlib.course import notebooks_dir
+
+from .needs import need_extra
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +52,7 @@ def register(app: typer.Typer) -> None:
         ] = COURSE,
     ) -> None:
         """Build lessons: the executed student notebook, and the instructor's in the nbgrader course."""
-        _need_grader_extra()
+        need_extra("build")
         from rich.console import Console
 
         from grader.build import BuildError, sources
@@ -117,14 +119,3 @@ def _progress(console: Console, slug: str) -> Iterator[OnCell]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(slug, total=None)
         yield lambda started, total: bar.update(task, completed=started - 1, total=total)
-
-
-def _need_grader_extra() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("jupytext", "nbclient", "nbgrader") if find_spec(name) is None]
-    if missing:
-        what = ", ".join(missing)
-        raise CourseError(
-            f"`lesson build` needs {what}; install it with: pip install 'llm-inference-course[grader]'"
-        )

@@ -12,6 +12,8 @@ import typer
 from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import CourseError
 
+from .needs import need_keys
+
 if TYPE_CHECKING:
     from distributed import Client
     from rich.console import Console
@@ -32,6 +34,7 @@ def register(app: typer.Typer) -> None:
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     ) -> None:
         """Put a built lesson into the gradebook; the students' version lies in release/ afterwards."""
+        need_keys("release")
         from . import desk
 
         slug = slug_of(lesson, course)
@@ -71,6 +74,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Grade a class: run locked up, probe from outside, write the gradebook. Stopped, it goes on the next time."""
+        need_keys("grade")
         from . import desk, fleet, freezing
         from .grading import Budget
         from .sandbox import SandboxError, why_not

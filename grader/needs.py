@@ -1,0 +1,40 @@
+"""What an instructor's command needs on this machine, told in a sentence where it is missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from lessonlib.course import CourseError
+
+KEYS = Path(__file__).parent / "keys"
+EXTRA = (
+    "bleach",
+    "distributed",
+    "jupytext",
+    "latex2mathml",
+    "markdown_it",
+    "mdit_py_plugins",
+    "nbclient",
+    "nbgrader",
+    "rapidfuzz",
+)
+
+
+def need_extra(command: str) -> None:
+    """Raises CourseError where the packages of the extra `grader` are not installed."""
+    if missing := [name for name in EXTRA if find_spec(name) is None]:
+        raise CourseError(
+            f"`lesson {command}` needs {', '.join(missing)}; "
+            "install it with: pip install 'llm-inference-course[grader]'"
+        )
+
+
+def need_keys(command: str) -> None:
+    """The same, and for a course without keys and mutants: those never travel in a package."""
+    need_extra(command)
+    if not KEYS.is_dir():
+        raise CourseError(
+            f"`lesson {command}` works in a checkout of the course: the keys of the quizzes are not in the package "
+            "that students install."
+        )
