@@ -205,7 +205,10 @@ def _from_file(file: Path) -> Any:
     }
     if kind not in kinds:
         raise CourseError(f"{file}: there is no kind {kind!r}; there are {', '.join(sorted(kinds))}.")
-    made = getattr(dask_jobqueue, kinds[kind])(**options)
+    try:
+        made = getattr(dask_jobqueue, kinds[kind])(**options)
+    except (TypeError, ValueError) as error:
+        raise CourseError(f"{file}: dask_jobqueue does not take that ({error}).") from None
     made.scale(jobs=jobs)
     return made
 
