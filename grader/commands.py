@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from grader import class_command, grade_command
+from grader import class_command, grade_command, report_command
 from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import notebooks_dir
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the instructor's commands to the `lesson` application."""
     grade_command.register(app)
     class_command.register(app)
+    report_command.register(app)
 
     @app.command(rich_help_panel=INSTRUCTORS, epilog="Example: lesson build 01 --no-execute")
     def build(

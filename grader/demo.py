@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from lessonlib.classroom import workbook
 
-from . import desk, guard
-from .exercises import planted
+from . import demo_logs, desk, guard
+from .demo_logs import PASS
+from .exercises import Attempt, planted
 
 SIZE = 30
 HOSTILE = {
@@ -30,7 +33,16 @@ _NAMES = str.split(
     "niklaus radia ray richard rosalind shafi sophie stephen tim tony vint whitfield"
 )
 
-Write = tuple[str, bytes | None]
+SKILL = {"right": 0.9, "late": 0.9, "hostile": 0.8, "wrong": 0.65, "half": 0.5, "blank": 0.3}
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A submission. ends: how the exercises that were begun come out, for the student's log."""
+
+    kind: str
+    data: bytes | None
+    ends: Mapping[str, str]
 
 
 def make_class(slug: str, course: Path) -> Path:
@@ -41,38 +53,51 @@ def make_class(slug: str, course: Path) -> Path:
     desk.release(made, slug)
     release = guard.load(made / "source" / slug / f"{slug}.ipynb")
     due = datetime.now(UTC) - timedelta(hours=1)
-    for number, (name, (kind, data)) in enumerate(zip(_NAMES, _submissions(release), strict=False)):
+    for number, (name, handed) in enumerate(zip(_NAMES, _submissions(release), strict=False)):
         folder = made / "submitted" / name / slug
         folder.mkdir(parents=True)
-        if data is not None:
-            (folder / f"{slug}.ipynb").write_bytes(data)
-        when = due + timedelta(minutes=90 if kind == "late" else -number)
+        if handed.data is not None:
+            (folder / f"{slug}.ipynb").write_bytes(handed.data)
+        if (skill := SKILL.get(handed.kind)) is not None:
+            log = demo_logs.log(slug, handed.ends, skill, Random(f"{slug} {name}"))
+            (folder / f"{slug}.log.jsonl").write_bytes(log)
+        when = due + timedelta(minutes=90 if handed.kind == "late" else -number)
         (folder / "timestamp.txt").write_text(when.strftime("%Y-%m-%d %H:%M:%S.%f UTC"))
     return made
 
 
-def _submissions(release: guard.Release) -> Iterator[Write]:
+def _submissions(release: guard.Release) -> Iterator[Handed]:
     """What is handed in, the special ones first; then mistakes, one a submission, until the class is full."""
     right = {task.cell: _right(release, task.cell) for task in release.tasks}
-    cells = [*right]
-    yield "right", handed_in(release, right)
-    yield "blank", handed_in(release, {})
-    yield "half", handed_in(release, {cell: right[cell] for cell in cells[: len(cells) // 2]})
-    yield "late", handed_in(release, right)
-    yield "damaged", handed_in(release, right)[:-2000]
-    yield "nothing", None
+    all_pass = {task.exercise: PASS for task in release.tasks}
+    first, *_ = release.tasks
+    half = release.tasks[: len(release.tasks) // 2]
+    whole = handed_in(release, right)
+    yield Handed("right", whole, all_pass)
+    yield Handed("blank", handed_in(release, {}), {})
+    some = {task.cell: right[task.cell] for task in half}
+    yield Handed("half", handed_in(release, some), {task.exercise: PASS for task in half})
+    yield Handed("late", whole, all_pass)
+    yield Handed("damaged", whole[:-2000], {})
+    yield Handed("nothing", None, {})
     for attack in HOSTILE.values():
-        name = cells[0].split("-", 1)[1]
-        yield "hostile", handed_in(release, {**right, cells[0]: attack.format(name=name)})
+        code = attack.format(name=first.exercise[3:])
+        yield Handed("hostile", handed_in(release, {**right, first.cell: code}), all_pass)
     mutants = [
-        (task.cell, attempt.source)
+        (task, attempt)
         for task in release.tasks
         for attempt in planted(task.exercise)
-        if attempt.expect != "does not finish in time"
+        if attempt.expect not in (PASS, "does not finish in time")
     ]
     step = max(1, len(mutants) // (SIZE - 6 - len(HOSTILE)))
-    for cell, source in mutants[::step]:
-        yield "wrong", handed_in(release, {**right, cell: source})
+    for task, attempt in mutants[::step]:
+        data = handed_in(release, {**right, task.cell: _as_written(attempt)})
+        yield Handed("wrong", data, {**all_pass, task.exercise: attempt.expect})
+
+
+def _as_written(attempt: Attempt) -> str:
+    """A mutant without its first line, which says what is wrong with it."""
+    return attempt.source.split("\n", 1)[1]
 
 
 def _right(release: guard.Release, name: str) -> str:

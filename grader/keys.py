@@ -3,10 +3,11 @@
     quiz: 01_generation
     answers:
       question-id:                   # a graded question of quizzes/01_generation.yaml
-        answer: c                    # a choice's id, a list of ids (multiple; ordering: in order), or a
-        number tolerance: 0.5               # numeric: largest accepted difference, or "2 %" of the answer
-        points: 1                    # 1 if left out why: shown after grading     # Markdown wrong:
-        # the mistakes behind wrong answers, for feedback and the class report
+        answer: c                    # a choice's id; a list of ids (multiple; ordering: in order); or a number
+        tolerance: 0.5               # numeric: largest accepted difference, or "2 %" of the answer
+        points: 1                    # 1 if left out
+        why: shown after grading     # Markdown
+        wrong:                       # the mistakes behind wrong answers, for feedback and the class report
           a: {mistake: its name, why: what to see}                           # single and multiple: by choice
           - {answer: 50, tolerance: 0.5, mistake: its name, why: …}          # numeric: a list
 

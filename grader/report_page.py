@@ -181,7 +181,7 @@ def _heatmap(caption: str, heat: Heatmap, n: int) -> str:
     head = "".join(f"<th scope='col'>{_broken(name)}</th>" for name in heat.exercises)
     return _framed(
         caption,
-        f"<caption>{caption} (of {n}); the darkest is {heat.most}, an empty cell nobody</caption>"
+        f"<caption>{caption} (of {n}); the strongest colour is {heat.most}, an empty cell nobody</caption>"
         f"<thead><tr><th scope='col'>mistake</th>{head}</tr></thead><tbody>{''.join(rows)}</tbody>",
         "heatmap",
     )
@@ -227,7 +227,7 @@ def _question(q: QuestionFigures, place: int) -> str:
     )
     body = (
         _table(f"Answers to question {place} (n = {q.n})", head[: len(rows[0])], rows, "answers", header=1)
-        if rows
+        if q.n
         else "<p>No answers.</p>"
     )
     return (
