@@ -23,7 +23,7 @@ from lessonlib.classroom.checking import Failure, Report
 from lessonlib.classroom.exercises import Exercise, Observation, StudentError, find
 from lessonlib.classroom.whole_lesson import said
 
-from . import probes
+from . import probes, warm
 from .checks import Hidden
 from .conversation import Conversation, Lost
 from .guard import Rebuilt, Release, Task
@@ -259,8 +259,18 @@ class _Runner:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(self.room / SOCKET))
         self.listener.listen(1)
-        self.kernel = LockedKernel(jail, self.unsafe_local).__enter__()
+        self.kernel = self._started(jail)
         return self.kernel
+
+    def _started(self, jail: Jail) -> LockedKernel:
+        """Warm where that works here; no student's code has run yet, so none can have a say in it."""
+        forks = None if self.unsafe_local else warm.zygote(self.library)
+        if forks is not None:
+            try:
+                return LockedKernel(jail, zygote=forks).__enter__()
+            except SandboxError:
+                warm.give_up()
+        return LockedKernel(jail, self.unsafe_local).__enter__()
 
     def _talk(self) -> Conversation:
         """Begin to serve in the kernel, and answer the call that comes from there."""

@@ -20,8 +20,10 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import KernelManager
 
 from grader.collect import OUT_OF_MEMORY, Collected
+from grader.forked import ForkedProvisioner
 from grader.provisioner import LockedProvisioner, UnlockedProvisioner
 from grader.sandbox import Jail, SandboxError
+from grader.warm import Zygote
 from grader.zmtp import Channel, Lost, Message, Session
 from lessonlib.classroom.kernel import DIED, TOO_LONG
 
@@ -50,16 +52,28 @@ class LockedKernel:
 
     Args:
         unsafe_local: run it in no jail at all (macOS, Windows): limits where the system has them, no walls.
+        zygote: what forks it, where that can be done; else Python starts from nothing.
 
     Raises (on entering): SandboxError if it cannot be locked up here or does not start.
     """
 
-    def __init__(self, jail: Jail, unsafe_local: bool = False):
+    def __init__(self, jail: Jail, unsafe_local: bool = False, zygote: Zygote | None = None):
         self.jail = jail
         self.room = jail.room
-        kind = UnlockedProvisioner if unsafe_local else LockedProvisioner
         self._manager = _Manager(kernel_spec_manager=_ThisPython(), log=_QUIET)
-        self._provisioner = kind(kernel_id="", kernel_spec=self._manager.kernel_spec, parent=self._manager)
+        about: dict[str, Any] = {
+            "kernel_id": "",
+            "kernel_spec": self._manager.kernel_spec,
+            "parent": self._manager,
+        }
+        self._provisioner: UnlockedProvisioner | LockedProvisioner
+        if unsafe_local:
+            self._provisioner = UnlockedProvisioner(**about)
+        elif zygote is not None:
+            self._provisioner = ForkedProvisioner(**about)
+            self._provisioner.zygote = zygote
+        else:
+            self._provisioner = LockedProvisioner(**about)
         self._provisioner.jail = jail
         self._manager.provisioner = self._provisioner
         self._channels: dict[str, Channel] = {}
@@ -190,12 +204,9 @@ class LockedKernel:
 
     def _died(self, collected: Collected) -> None:
         """Say how it ended, if that can be told, and see that it did."""
-        process = self._provisioner.process
-        status = None
-        if process is not None:
-            deadline = time.monotonic() + _TAIL
-            while (status := process.poll()) is None and time.monotonic() < deadline:
-                time.sleep(0.01)  # the socket closes a little before the process has ended
+        status = self._provisioner.exit_status(
+            _TAIL
+        )  # the socket closes a little before the process has ended
         if self._provisioner.ran_out_of_memory():
             collected.problem = OUT_OF_MEMORY
         elif status in (128 + _XCPU, -_XCPU):

@@ -64,28 +64,46 @@ class LockedProvisioner(LocalProvisioner):
         Raises: SandboxError if bubblewrap ends before the kernel begins.
         """
         assert self.jail is not None and self.parent is not None
+        words = self._listen()
+        try:
+            return await self._bubblewrap(self.jail.command(self.parent.connection_file), words)
+        finally:
+            os.close(words)
+
+    def _listen(self) -> int:
+        """A descriptor for what runs inside to write its last words to."""
+        self._stderr, words = os.pipe()
+        os.set_blocking(self._stderr, False)
+        return words
+
+    async def _bubblewrap(
+        self,
+        command: list[str],
+        words: int,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.DEVNULL,
+    ) -> KernelConnectionInfo:
+        """Run a command in a new sandbox, and take hold of it."""
+        assert self.jail is not None
         info, info_in = os.pipe()
         block, block_in = os.pipe()
         rules, rules_in = os.pipe()
-        self._stderr, stderr_in = os.pipe()
-        os.set_blocking(self._stderr, False)
         try:
             os.write(rules_in, seccomp.for_start())  # a kilobyte: it fits
             os.close(rules_in)
             try:
                 extra = ("--info-fd", str(info_in), "--block-fd", str(block))
-                command = self.jail.command(self.parent.connection_file)
                 told = await super().launch_kernel(
                     self.jail.argv(command, seccomp_fd=rules, extra=extra),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr_in,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=words,
                     env={},
                     cwd="/",
                     pass_fds=(info_in, block, rules),
                 )
             finally:
-                for theirs in (info_in, block, rules, stderr_in):
+                for theirs in (info_in, block, rules):
                     os.close(theirs)
             self._hold(info)
             os.write(block_in, b"1")
@@ -134,6 +152,10 @@ class LockedProvisioner(LocalProvisioner):
     def ran_out_of_memory(self) -> bool:
         """True if the control group's limit ended it."""
         return self._group is not None and self._group.ran_out()
+
+    def exit_status(self, seconds: float) -> int | None:
+        """How it ended (negative: the signal), if it does so within that time."""
+        return _status(self.process, seconds)
 
     def end(self) -> None:
         """Kill the kernel and all that runs with it, and wait until nothing is left. Twice is as good as once."""
@@ -198,6 +220,9 @@ class UnlockedProvisioner(LocalProvisioner):
     def last_words(self) -> str:
         return ""
 
+    def exit_status(self, seconds: float) -> int | None:
+        return _status(self.process, seconds)
+
     def end(self) -> None:
         """Kill the kernel and its process group (what has left the group lives on)."""
         if self.process is None:
@@ -210,6 +235,14 @@ class UnlockedProvisioner(LocalProvisioner):
 
     async def kill(self, restart: bool = False) -> None:
         self.end()
+
+
+def _status(process: subprocess.Popen[bytes] | None, seconds: float) -> int | None:
+    if process is None:
+        return None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode
 
 
 def use_sockets(manager: Any, jail: Jail) -> None:

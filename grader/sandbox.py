@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from grader import mounts, seccomp
 from lessonlib.course import CourseError
@@ -109,20 +110,25 @@ class Jail:
             argv += ["--seccomp", str(seccomp_fd)]
         return [*argv, "--chdir", str(self.work), "--", *command]
 
-    def command(self, connection_file: str, locked: bool = True) -> list[str]:
-        """What to run inside: our launcher, which becomes the kernel. Not ``locked``: in no jail at all."""
+    def command(self, connection_file: str, locked: bool = True, holds: bool = False) -> list[str]:
+        """What to run inside: our launcher, which becomes the kernel, or ``holds`` the place for one that is forked.
+        Not ``locked``: in no jail at all."""
+        script = f"{mounts.INSIDE}/launch.py" if locked else str(mounts.LAUNCH)
+        asked = {**self.asked(connection_file, locked), "holds": holds}
+        return [sys.executable, *(["-I", "-S"] if holds else []), script, json.dumps(asked)]
+
+    def asked(self, connection_file: str, locked: bool = True) -> dict[str, Any]:
+        """What our launcher must know."""
         limits = self.limits.rlimits()
         if not locked:
             limits.pop("RLIMIT_NPROC", None)  # outside a namespace it would count all that you run
-        asked = {
+        return {
             "connection": connection_file,
             "files": str(self.room / "files"),
             "work": str(self.work),
             "limits": limits,
             "seccomp": base64.b64encode(seccomp.for_cells()).decode() if locked else "",
         }
-        script = f"{mounts.INSIDE}/launch.py" if locked else str(mounts.LAUNCH)
-        return [sys.executable, script, json.dumps(asked)]
 
     def environment(self) -> dict[str, str]:
         """All of the kernel's environment variables."""

@@ -1,7 +1,7 @@
 """The first code that runs inside: bring the files in, close the doors, then become a Jupyter kernel.
 
 Runs as a script in a place where the rest of the course's grader does not exist: the standard library only.
-The one argument is JSON, see ``Jail.command``.
+The one argument is JSON, see ``Jail.command``. ``zygote`` does the same in a process that was forked.
 """
 
 from __future__ import annotations
@@ -12,18 +12,35 @@ import json
 import os
 import shutil
 import sys
+from typing import Any
 
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
+    if asked.get("holds"):  # keeps the place for a forked kernel, and is locked up as it is
+        close_doors(asked)
+        os.write(1, b"1")
+        os.read(0, 1)
+        return
+    bring_files(asked)
+    close_doors(asked)
+    del sys.path[0]  # this script's folder
+    become_kernel(asked)
+
+
+def bring_files(asked: dict[str, Any]) -> None:
     if asked["files"]:
         shutil.copytree(asked["files"], asked["work"], dirs_exist_ok=True)
     os.chdir(asked["work"])
+
+
+def close_doors(asked: dict[str, Any]) -> None:
     limit(asked["limits"])
     if asked["seccomp"]:
         no_other_program(base64.b64decode(asked["seccomp"]))
-    del sys.path[0]  # this script's folder
 
+
+def become_kernel(asked: dict[str, Any]) -> None:
     from ipykernel import kernelapp
 
     sys.argv = ["ipykernel_launcher", "-f", asked["connection"], "--HistoryManager.enabled=False"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import symtable
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 
 def statements(source: str) -> list[ast.stmt]:
@@ -34,10 +35,16 @@ def names(code: str) -> tuple[set[str], set[str]]:
     return bound, used
 
 
+@lru_cache(maxsize=1000)
+def _parts(cell: str) -> list[tuple[str, set[str], set[str]]]:
+    """Each statement, with the names that it binds and uses."""
+    return [(code, *names(code)) for code in map(ast.unparse, statements(cell))]
+
+
 def leaned_on(others: Sequence[str], sources: Iterable[str]) -> list[list[str]]:
     """For each of the other cells, the statements that ``sources`` need in order to run."""
-    cells = [[(code, *names(code)) for code in map(ast.unparse, statements(cell))] for cell in others]
-    wanted = {name for source in sources for s in statements(source) for name in names(ast.unparse(s))[1]}
+    cells = [_parts(cell) for cell in others]
+    wanted = {name for source in sources for _, _, used in _parts(source) for name in used}
     while True:
         more = {name for cell in cells for _, bound, used in cell if bound & wanted for name in used}
         if more <= wanted:

@@ -12,12 +12,25 @@ from pathlib import Path
 
 import pytest
 
-from grader import cgroup, sandbox
+from grader import cgroup, sandbox, warm
 from grader.locked import LockedKernel
 from grader.provisioner import LockedProvisioner
 from grader.sandbox import MIB, Jail, Limits, SandboxError, private_room
 
 pytestmark = pytest.mark.needs("bwrap")
+
+FORKS: warm.Zygote | None = None  # what `locked` starts kernels with
+
+
+@pytest.fixture(scope="module", params=["cold", "warm"], autouse=True)
+def starts(request, needs):
+    """Every kernel here is started both ways."""
+    global FORKS
+    needs("bwrap")
+    FORKS = warm.zygote(None) if request.param == "warm" else None
+    assert FORKS or request.param == "cold", "no warm kernel to be had here"
+    yield request.param
+    FORKS = None
 
 
 def inhabitants(namespace: str) -> list[str]:
@@ -36,10 +49,10 @@ def inhabitants(namespace: str) -> list[str]:
 def locked(**limits):
     """A kernel of its own; afterwards, nothing may be left of it."""
     with private_room() as room:
-        with LockedKernel(Jail(room, limits=Limits(**limits))) as kernel:
+        with LockedKernel(Jail(room, limits=Limits(**limits)), zygote=FORKS) as kernel:
             first = kernel._provisioner._init_pid
             namespace = os.readlink(f"/proc/{first}/ns/pid")
-            assert len(inhabitants(namespace)) == 2
+            assert len(inhabitants(namespace)) == (3 if FORKS else 2)
             yield kernel
             if not kernel.alive:
                 assert inhabitants(namespace) == []
@@ -72,7 +85,7 @@ def test_a_room_is_good_for_another_kernel_and_several_run_side_by_side():
     def use(_: int) -> str:
         with private_room() as room:
             for name in ("first", "second"):
-                with LockedKernel(Jail(room)) as kernel:
+                with LockedKernel(Jail(room), zygote=FORKS) as kernel:
                     ran = kernel.run(f"import os; print({name!r}, os.listdir()); open('left', 'w')", 60)
                     assert ran.outputs[0]["text"] == f"{name} []\n"
                     kernel.run("import os, threading as t; t.Timer(0.1, lambda: os._exit(3)).start()", 60)
@@ -158,7 +171,7 @@ for path in sum(map(glob.glob, ["*", "/tmp/*", "/dev/shm/*"]), []):
 
 
 @pytest.fixture(scope="module")
-def small():
+def small(starts):
     with locked(memory=1536 * MIB, temporary=8 * MIB, file_size=3 * MIB) as kernel:
         kernel.run("import numpy", 60)
         yield kernel
@@ -189,7 +202,7 @@ def test_memory_really_used_runs_out():
 
 def test_output_without_end_is_cut_and_a_giant_message_passed_over():
     with locked() as kernel:
-        ran = kernel.run("while True: print('x' * 50)", 1)
+        ran = kernel.run("while True: print('x' * 5000)", 1)
         assert ran.problem == "too long" and ran.cut
         assert sum(len(output.get("text", "")) for output in ran.outputs) < 5 * MIB
         assert kernel.alive
@@ -234,19 +247,23 @@ def test_forged_and_malformed_messages_are_only_data():
 
 PARENT = """
 import os, sys
+from grader import warm
 from grader.locked import LockedKernel
 from grader.sandbox import Jail, make_room
-with LockedKernel(Jail(make_room())) as kernel:
+with LockedKernel(Jail(make_room()), zygote=warm.zygote(None)) as kernel:
     print(os.readlink(f"/proc/{kernel._provisioner._init_pid}/ns/pid"), kernel.room, flush=True)
     kernel.run("while True: pass", 600)
 """
 
 
 def test_a_kernel_dies_with_the_grader():
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as grader:
+    switch = os.environ | {warm.SWITCH: "warm" if FORKS else "cold"}
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], env=switch, stdout=subprocess.PIPE, text=True
+    ) as grader:
         namespace, room = grader.stdout.readline().split()
         try:
-            assert len(inhabitants(namespace)) == 2
+            assert len(inhabitants(namespace)) == (3 if FORKS else 2)
         finally:
             grader.send_signal(signal.SIGKILL)
     for _ in range(500):
@@ -274,8 +291,9 @@ def test_where_it_cannot_be_locked_up_it_does_not_run(monkeypatch):
     ],
 )
 def test_a_kernel_that_does_not_start_says_why(jail, word):
-    with private_room() as room, pytest.raises(SandboxError, match=word), LockedKernel(Jail(room, **jail)):
-        pass
+    word = "" if FORKS else word  # a warm one that does not start is followed by a cold one, which says it
+    with private_room() as room, pytest.raises(SandboxError, match=word):
+        LockedKernel(Jail(room, **jail), zygote=FORKS).__enter__()
 
 
 def test_without_walls_where_the_instructor_says_so(tmp_path):

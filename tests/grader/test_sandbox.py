@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from grader import cgroup, mounts, sandbox
+from grader import cgroup, mounts, sandbox, warm
 from grader.locked import LockedKernel
 from grader.sandbox import Jail, SandboxError, bring, diagnose, private_room
 from lessonlib import course
@@ -21,19 +21,22 @@ def library(tmp_path_factory) -> Path:
     shutil.copytree(
         package, folder / "lessonlib", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors")
     )
+    shutil.copytree(mounts.LAUNCH.parent, folder / "lesson_agent")
     return folder
 
 
-@pytest.fixture(scope="module")
-def kernel(needs, library):
+@pytest.fixture(scope="module", params=["cold", "warm"])
+def kernel(request, needs, library):
     needs("bwrap")
+    forks = warm.zygote(library) if request.param == "warm" else None
+    assert forks or request.param == "cold", "no warm kernel to be had here"
     with private_room() as room:
         bring({"answers.txt": b"mine", "my notes.txt": b""}, room)
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(room / "grader.sock"))
         listener.listen()
-        with listener, LockedKernel(Jail(room, library)) as kernel:
-            kernel.listener = listener
+        with listener, LockedKernel(Jail(room, library), zygote=forks) as kernel:
+            kernel.listener, kernel.forked = listener, forks is not None
             yield kernel
 
 
@@ -100,10 +103,8 @@ def test_of_the_home_folder_only_the_way_to_python_is_there(kernel, library):
 
 
 def test_no_other_process_is_there(kernel):
-    assert said(kernel, "import os; print(*(p for p in os.listdir('/proc') if p.isdigit()))").split() == [
-        "1",
-        "2",
-    ]
+    own = ["1", "2", "3"] if kernel.forked else ["1", "2"]  # bubblewrap, and what it started
+    assert said(kernel, "import os; print(*(p for p in os.listdir('/proc') if p.isdigit()))").split() == own
     assert said(kernel, "import os; print(os.listdir('/proc/1'))").strip() == "[]"
 
 

@@ -182,7 +182,8 @@ class Speculative(Explorer):
         return (
             f"{self._title()} In {run['passes']} passes with {start['k']} drafts each, {run['accepted']} of "
             f"{run['judged']} judged drafts stood: {run['tokens'] / run['passes']:.2f} tokens a pass. At "
-            f"{start['acceptance']:.0%} acceptance (that of all runs, 1 to {MOST} drafts) and a draft that costs {c:.0%} of a pass, {advice}."
+            f"{start['acceptance']:.0%} acceptance (that of all runs, 1 to {MOST} drafts) and a draft that costs "
+            f"{c:.0%} of a pass, {advice}."
         )
 
     def _title(self) -> str:
