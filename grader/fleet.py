@@ -23,11 +23,12 @@ from lessonlib.course import CourseError
 from . import fingerprint, guard, work
 from .grading import Budget, quiz_scores
 from .store import Record, Store
-from .writer import Outcome, Writer
+from .writer import EXCHANGE, Outcome, Writer
 
 if TYPE_CHECKING:
     from distributed import Client
 
+SHORT = 1000  # bytes of a file of the exchange that are believed
 AHEAD = 3  # submissions that wait at each worker, so that none is ever idle
 GRADED, AGAIN, FAILED = "graded", "as before", "not graded"
 
@@ -45,6 +46,11 @@ class Submission:
 
     def log(self) -> bytes:
         return plain_bytes(self.folder / f"{self.slug}.log.jsonl") or b""
+
+    def exchange(self) -> dict[str, bytes]:
+        """What nbgrader's exchange laid beside it."""
+        found = {name: plain_bytes(self.folder / name) for name in EXCHANGE}
+        return {name: data for name, data in found.items() if data is not None and len(data) <= SHORT}
 
     def when(self) -> datetime | None:
         """The moment in ``timestamp.txt``, UTC; None where there is none that can be read."""
@@ -147,7 +153,8 @@ class Fleet:
 
     @cached_property
     def _shared(self) -> Any:
-        """The lesson, sent to every worker once."""
+        """The lesson, sent to every worker once. On a cluster the first one may stand in a queue for a while."""
+        self.client.wait_for_workers(1)
         return self.client.scatter(self.lesson, broadcast=True)
 
     def _submit(self, submission: Submission, job: _Job) -> Any:
@@ -181,7 +188,9 @@ class Fleet:
     def _write(self, writer: Writer, submission: Submission, job: _Job) -> Event:
         ordered = {exercise: job.records[exercise] for exercise in self.exercises}
         quiz = list(quiz_scores(self.release, job.rebuilt))
-        outcome = Outcome(submission.student, job.rebuilt, ordered, quiz, submission.when())
+        outcome = Outcome(
+            submission.student, job.rebuilt, ordered, quiz, submission.when(), submission.exchange()
+        )
         points = sum(r["points"] for r in ordered.values()) + sum(s.points for s in quiz)
         out_of = sum(r["out_of"] for r in ordered.values()) + sum(s.out_of for s in quiz)
         state = AGAIN if writer.is_written(outcome) else GRADED

@@ -7,7 +7,7 @@ commit for each submission (a test holds the two equal). Writing the same twice 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from .fingerprint import digest
 from .keys import Scored
 from .store import Record
 
+EXCHANGE = ("timestamp.txt", "submission_secret.txt")  # what nbgrader's exchange lays beside a submission
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -34,6 +36,9 @@ class Outcome:
     records: Mapping[str, Record]
     quiz: Sequence[Scored]
     when: datetime | None  # it was handed in, UTC; None where nobody wrote it down
+    exchange: Mapping[str, bytes] = field(
+        default_factory=dict
+    )  # by file name: how feedback finds its way back
 
 
 class Writer:
@@ -71,7 +76,9 @@ class Writer:
         path = self._notebook(outcome)
         path.parent.mkdir(parents=True, exist_ok=True)
         files.replace(path, (nbformat.writes(book) + "\n").encode())
-        self._log(outcome, path.parent)
+        _lay(path.with_name(f"{self.release.slug}.log.jsonl"), outcome.rebuilt.log)
+        for name in EXCHANGE:
+            _lay(path.with_name(name), outcome.exchange.get(name, b""))
         self._grades(outcome, book)
         self._mark(outcome).parent.mkdir(parents=True, exist_ok=True)
         files.replace(self._mark(outcome), self._digest(outcome).encode())
@@ -109,13 +116,6 @@ class Writer:
         )
         return None if penalty is None else assigning._check_late_penalty(notebook, penalty)
 
-    def _log(self, outcome: Outcome, folder: Path) -> None:
-        log = folder / f"{self.release.slug}.log.jsonl"
-        if outcome.rebuilt.log:
-            files.replace(log, outcome.rebuilt.log)
-        else:
-            log.unlink(missing_ok=True)
-
     def _notebook(self, outcome: Outcome) -> Path:
         return self.course / "autograded" / outcome.student / self.release.slug / f"{self.release.slug}.ipynb"
 
@@ -128,16 +128,23 @@ class Writer:
             [vars(scored) for scored in outcome.quiz],
             [str(outcome.when), outcome.rebuilt.notes, outcome.rebuilt.unreadable],
             sorted(outcome.rebuilt.sources.items()),
-            [
-                self.late.get(outcome.student),
-                self._policy(),
-            ],  # a due date, an extension or the rule may have changed
+            sorted((name, data.hex()) for name, data in outcome.exchange.items()),
+            # a due date, an extension or the rule may have changed
+            [self.late.get(outcome.student), self._policy()],
         )
 
     def _policy(self) -> list[str]:
         about = self.config.get("AssignLatePenalties", {})
         plugin = str(about.get("plugin_class", "LateSubmissionPlugin")).rpartition(".")[2]
         return [str(about), str(self.config.get(plugin, {}))]
+
+
+def _lay(path: Path, data: bytes) -> None:
+    """A file with these bytes; no file where there are none."""
+    if data:
+        files.replace(path, data)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def released(course: Path, slug: str) -> bool:
