@@ -13,7 +13,7 @@ from grader import class_command, grade_command, report_command
 from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import notebooks_dir
 
-from .needs import need_extra
+from .needs import need_keys
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
         ] = COURSE,
     ) -> None:
         """Build lessons: the executed student notebook, and the instructor's in the nbgrader course."""
-        need_extra("build")
+        need_keys("build")
         from rich.console import Console
 
         from grader.build import BuildError, sources

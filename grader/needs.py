@@ -35,6 +35,6 @@ def need_keys(command: str) -> None:
     need_extra(command)
     if not KEYS.is_dir():
         raise CourseError(
-            f"`lesson {command}` works in a checkout of the course: the keys of the quizzes are not in the package "
-            "that students install."
+            f"`lesson {command}` works in a checkout of the course: keys and hidden checks are not in the package that "
+            "students install."
         )

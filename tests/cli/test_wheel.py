@@ -60,7 +60,7 @@ def test_nothing_else_travels(names: set[str]) -> None:
         "grader",
     }
     assert not [name for name in names if "__pycache__" in name or name.endswith(".log.jsonl")]
-    assert not [name for name in names if re.match(r"grader/(course|mutants)/", name)]
+    assert not [name for name in names if re.match(r"grader/(course|mutants|keys|checks|hub)/", name)]
 
 
 def test_an_unpacked_wheel_knows_where_its_lessons_are(wheel: Path, tmp_path: Path) -> None:
