@@ -33,7 +33,7 @@ def faces() -> dict[type, Face]:
     """The faces of the course's probe objects, by type."""
     import torch
 
-    from lessonlib.classroom.checks.lesson_02.toys import ToyCache
+    from lessonlib.classroom.checks.lesson_02.toy_caches import ToyCache
     from lessonlib.classroom.checks.lesson_08.runners import Cache, Runner
     from lessonlib.classroom.toys import ToyModel
 

@@ -35,7 +35,7 @@ def keys(release: Release, rebuilt: Rebuilt, seed: int, budget: Budget) -> dict[
     forbidden = sorted({name for task in release.tasks for name in hidden_checks(task.exercise).forbid})
     plain = [cell["source"] for cell in release.cells if not cell["metadata"].get("nbgrader")]
     common = digest(
-        [FORMAT, seed, asdict(budget), versions(), library_key(forbidden), plain],
+        [FORMAT, seed, asdict(budget), versions(), library_key(release.slug[:2], forbidden), plain],
         [sorted(rebuilt.sources.items()), rebuilt.others],
     )
     return {

@@ -138,7 +138,9 @@ class Fleet:
                 self.store.put(job.keys[exercise], record, exercise in self.again)
                 job.records[exercise] = record
             future.release()
-            for submission in job.waiting:
+            first, *same = job.waiting
+            yield self._write(writer, first, job)
+            for submission in same:
                 mine = self._job(submission, again=())  # the notes and the log of each are its own
                 mine.records.update(job.records)
                 yield self._write(writer, submission, mine)

@@ -149,7 +149,7 @@ class _Runner:
         self.release, self.rebuilt, self.budget, self.unsafe_local = release, rebuilt, budget, unsafe_local
         self.tasks = [task for task in release.tasks if task.cell not in rebuilt.blank]
         forbidden = {name for task in release.tasks for name in hidden_checks(task.exercise).forbid}
-        self.library = library(forbidden, cache)
+        self.library = library(release.slug[:2], forbidden, cache)
         self.deadline = began + budget.submission
         self.kernel: LockedKernel | None = None
         self.needs: dict[str, list[str]] | None = None

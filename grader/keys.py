@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +75,19 @@ def load_key(name: str) -> dict[str, Entry]:
     graded = {q.id: q for q in bank.questions if not q.practice}
     record: dict[str, Any] = {"quiz": bank.name}
     if file.is_file():
-        record = yaml.safe_load(file.read_text(encoding="utf-8"))
+        record = _read(file, file.stat().st_mtime_ns)
     if record.get("quiz") != bank.name:
         raise KeyFileError(f"{file.name} must begin with 'quiz: {bank.name}'.")
     answers: dict[str, Any] = record.get("answers") or {}
     if missing := sorted({*graded} ^ {*answers}):
         raise KeyFileError(f"{file.name} and the question bank do not agree about: {', '.join(missing)}.")
     return {name: _entry(graded[name], item, file.name) for name, item in answers.items()}
+
+
+@lru_cache(maxsize=32)
+def _read(file: Path, changed: int) -> Any:
+    """A key file as it was at that moment: it is asked for with every submission."""
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def _entry(question: Question, item: Any, file: str) -> Entry:

@@ -21,7 +21,7 @@ from lessonlib.course import CourseError
 PACKAGE = Path(lessonlib.__file__).parent
 INSIDE = Path(__file__).parent / "inside"
 AGENT = "lesson_agent"  # what `grader.inside` is called over there
-TOOLS = {  # modules of `classroom.checks` that lessons import, and that answer nothing
+TOOLS = {  # modules of `classroom.checks` that their own lesson imports, and that answer nothing there
     "lesson_02.toys",
     "lesson_06.local_server",
     "lesson_06.wire",
@@ -46,13 +46,13 @@ def __getattr__(name):
 '''
 
 
-def library(hollow: Iterable[str], folder: Path) -> Path:
-    """A folder with a copy of ``lessonlib`` in which these modules are hollow; made once, then found again.
+def library(number: str, hollow: Iterable[str], folder: Path) -> Path:
+    """A folder with a lesson's copy of ``lessonlib``, in which these modules are hollow; made once, then found again.
 
     Raises CourseError where there is no module of that name.
     """
-    names = sorted({*hollow, *answers()})
-    made = folder / f"library-{library_key(names)}"
+    names = sorted({*hollow, *answers(number)})
+    made = folder / f"library-{library_key(number, names)}"
     if made.is_dir():
         return made
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,18 +74,19 @@ def library(hollow: Iterable[str], folder: Path) -> Path:
     return made
 
 
-def library_key(hollow: Iterable[str]) -> str:
-    """A digest of what the library is now, with these modules hollow."""
-    told = [*sorted({*hollow, *answers()}), _fingerprint()]
+def library_key(number: str, hollow: Iterable[str]) -> str:
+    """A digest of what a lesson's library is now, with these modules hollow."""
+    told = [*sorted({*hollow, *answers(number)}), _fingerprint()]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
-def answers() -> list[str]:
-    """The modules of ``lessonlib.classroom.checks`` that hold right answers."""
+def answers(number: str) -> list[str]:
+    """The modules of ``lessonlib.classroom.checks`` that may hold right answers for a lesson."""
     root = PACKAGE / "classroom" / "checks"
     found = [path.relative_to(root).with_suffix("").parts for path in root.glob("lesson_*/*.py")]
     inside = [".".join(part for part in parts if part != "__init__") for parts in sorted(found)]
-    return [f"lessonlib.classroom.checks.{name}" for name in inside if name not in TOOLS]
+    own = [name for name in TOOLS if name.startswith(f"lesson_{number}.")]
+    return [f"lessonlib.classroom.checks.{name}" for name in inside if name not in own]
 
 
 def _make_hollow(package: Path, name: str) -> None:

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from lessonlib import explorers
 from lessonlib.classroom import check, hint, predict, quiz
-from lessonlib.classroom.checks.lesson_02.toys import kv, qkv, rope, toy_cache
+from lessonlib.classroom.checks.lesson_02.toy_caches import toy_cache
+from lessonlib.classroom.checks.lesson_02.toys import kv, qkv, rope
 from lessonlib.engine import (
     DenseCache,
     ModelConfig,

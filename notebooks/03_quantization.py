@@ -106,7 +106,7 @@ predict.compare(
 #
 # **Question: who decides how wide a step is?**
 #
-# The *largest* weight of all those that share the scale. Is it much larger than the others, it is called an
+# The *largest* weight of all those that share the scale. If it is much larger than the others, it is called an
 # **outlier**, and the others have to make do with the few codes around 0.
 
 # %%

@@ -297,22 +297,21 @@ print("the validator's score of the poisoned note:", round(validator.analyze(poi
 # shape. Now the same assistant with **privilege separation**: after it has read something from a stranger, it gets no
 # tool that the stranger may not use.
 
+
 # %%
-notes = {"notes.txt": "…", "todo.txt": "…", "plan.txt": poisoned_note}
-all_tools = {"read": notes.get, "delete": notes.pop}
-stranger_may = {"read": all_tools["read"]}
-
-
-def act(tools, note):
+def act(allowed, note):
+    """Carry out pico's next call, if it is allowed, on three notes."""
+    notes = {"notes.txt": "…", "todo.txt": "…", "plan.txt": note}
+    tools = {"read": notes.get, "delete": notes.pop}
     what, which = next_call(note)
-    if what not in tools:
-        return f"{what}({which}) refused: ask a person"
-    tools[what](which)
-    return f"{what}({which}) done"
+    if what in allowed:
+        tools[what](which)
+        return f"{what}({which}) done -> {len(notes)} notes left"
+    return f"{what}({which}) refused, ask a person -> {len(notes)} notes left"
 
 
-print("all rights: ", act(dict(all_tools), poisoned_note), "->", len(notes), "notes left")
-print("fewer rights:", act(stranger_may, poisoned_note), "->", len(notes), "notes left")
+print("all rights:  ", act({"read", "delete"}, poisoned_note))
+print("fewer rights:", act({"read"}, poisoned_note))
 
 # %% [markdown]
 # The model was fooled both times. The second time it did not matter. That is the whole idea, and the only one of this

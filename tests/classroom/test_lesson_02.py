@@ -19,6 +19,7 @@ from lessonlib.classroom.checks.lesson_02 import (
     find_bug,
     kv_bytes,
     slots,
+    toy_caches,
     toys,
 )
 from lessonlib.classroom.checks.lesson_02 import visible as seeing
@@ -104,7 +105,7 @@ def _play(cache: DenseCache, method: str, argument: list[int] | int) -> dict[str
 @pytest.mark.parametrize("kind", [k for k, bug in find_bug.KINDS.items() if bug == "none"])
 @given(st.lists(TOKENS, min_size=1, max_size=5))
 def test_right_toy_caches_are_right(kind: str, pieces: list[list[int]]):
-    cache = toys.toy_cache(kind)
+    cache = toy_caches.toy_cache(kind)
     cache.attend(*toys.qkv([1, 2]))
     cache.reset()
     got = [cache.attend(*toys.qkv(piece)).tolist() for piece in pieces]
@@ -117,9 +118,9 @@ def test_right_toy_caches_are_right(kind: str, pieces: list[list[int]]):
 def test_broken_toy_caches_have_their_bug_and_no_other(kind: str):
     """In one go all are right; in pieces only those with a stale reset are; after a reset those only are wrong."""
     text, bug = [3, 1, 4, 1, 5], find_bug.KINDS[kind]
-    whole = toys.toy_cache("right").attend(*toys.qkv(text))
-    assert torch.allclose(toys.toy_cache(kind).attend(*toys.qkv(text)), whole, atol=1e-5)
-    used = toys.toy_cache(kind)
+    whole = toy_caches.toy_cache("right").attend(*toys.qkv(text))
+    assert torch.allclose(toy_caches.toy_cache(kind).attend(*toys.qkv(text)), whole, atol=1e-5)
+    used = toy_caches.toy_cache(kind)
     try:
         in_pieces = torch.cat([used.attend(*toys.qkv(piece)) for piece in (text[:2], text[2:4], text[4:])])
         right = torch.allclose(in_pieces, whole, atol=1e-3)
@@ -127,7 +128,7 @@ def test_broken_toy_caches_have_their_bug_and_no_other(kind: str):
         assert bug == "dimension"
         right = False
     assert right == (bug == "stale")
-    used = toys.toy_cache(kind)
+    used = toy_caches.toy_cache(kind)
     used.attend(*toys.qkv([2, 7]))
     used.reset()
     again = used.attend(*toys.qkv(text))
@@ -136,7 +137,7 @@ def test_broken_toy_caches_have_their_bug_and_no_other(kind: str):
 
 @pytest.mark.parametrize("exercise", exercises("02"), ids=lambda e: e.id)
 def test_every_input_is_valid_and_the_shown_call_can_be_pasted(exercise):
-    names = {n: getattr(toys, n) for n in ("kv", "qkv", "toy_cache")}
+    names = {"kv": toys.kv, "qkv": toys.qkv, "toy_cache": toy_caches.toy_cache}
     names[exercise.name] = lambda *arguments, **options: _Anything()
     for case in exercise.cases:
         for inputs in (*case.examples, *case.generated(random.Random(3))):

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.needs("bwrap")
 
 @pytest.fixture(scope="module")
 def hollow(tmp_path_factory) -> Path:
-    return library(["lessonlib.engine.kv_cache"], tmp_path_factory.mktemp("cache"))
+    return library("02", ["lessonlib.engine.kv_cache"], tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_what_cannot_fork_starts_cold(fresh, monkeypatch, tmp_path):
     monkeypatch.setattr(warm, "OF_THE_COURSE", ("threads",))
     release = released("02")
     rebuilt = guard.rebuild(release, as_bytes(notebook("02", solutions("02"))), b"")
-    made = library(set(), tmp_path / "cache")
+    made = library("02", set(), tmp_path / "cache")
     (made / "threads.py").write_text((tmp_path / "threads.py").read_text())
     monkeypatch.setattr(grading, "library", lambda *_: made)
     result = grading.grade(release, rebuilt, 3, tmp_path, only=["02.kv_bytes"])

@@ -10,7 +10,7 @@ from ...exercises import AnyOf, Case, Exercise, Inputs, Misconception, Observati
 from ...forms import NOTHING, describe
 
 ANSWERS = ("none", "offset", "stale", "dimension")
-KINDS = {  # of toys.ToyCache, and what find_bug must answer
+KINDS = {  # of toy_caches.ToyCache, and what find_bug must answer
     "right": "none",
     "right, in a slab": "none",
     "from 0": "offset",
@@ -123,7 +123,7 @@ def bug_case(title: str, *kinds: str, **case: Any) -> Case:
 
 
 def prepare(inputs: Inputs) -> dict[str, Any]:
-    from .toys import toy_cache
+    from .toy_caches import toy_cache
 
     return {"make": lambda: toy_cache(inputs["kind"])}
 
