@@ -130,10 +130,12 @@ def test_a_kernel_that_kills_its_group_kills_itself(forks):
 def test_the_holder_may_do_no_more_than_the_kernel(forks):
     with private_room() as room, LockedKernel(Jail(room, forks.library), zygote=forks) as kernel:
         same = """
+import os
 def about(pid):
     kept = ("Cap", "NoNewPrivs", "Seccomp", "Uid", "Gid", "Groups")
     status = [line for line in open(f"/proc/{pid}/status") if line.startswith(kept)]
-    return status, open(f"/proc/{pid}/limits").read()
+    spaces = [os.readlink(f"/proc/{pid}/ns/{name}") for name in sorted(os.listdir("/proc/self/ns"))]
+    return status, spaces, open(f"/proc/{pid}/limits").read()
 print(about(2) == about("self"))
 """
         assert said(kernel, same) == "True\n"
