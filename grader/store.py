@@ -30,7 +30,7 @@ class Store:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         if anew or not self.get(key):
-            files.replace(path, json.dumps(record).encode())
+            files.replace(path, json.dumps(record).encode(), durable=False)  # what is lost is run again
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

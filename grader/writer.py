@@ -81,7 +81,7 @@ class Writer:
             _lay(path.with_name(name), outcome.exchange.get(name, b""))
         self._grades(outcome, book)
         self._mark(outcome).parent.mkdir(parents=True, exist_ok=True)
-        files.replace(self._mark(outcome), self._digest(outcome).encode())
+        files.replace(self._mark(outcome), self._digest(outcome).encode(), durable=False)
 
     def _grades(self, outcome: Outcome, book: nbformat.NotebookNode) -> None:
         slug, student = self.release.slug, outcome.student
@@ -142,7 +142,7 @@ class Writer:
 def _lay(path: Path, data: bytes) -> None:
     """A file with these bytes; no file where there are none."""
     if data:
-        files.replace(path, data)
+        files.replace(path, data, durable=False)  # a copy of what was handed in
     else:
         path.unlink(missing_ok=True)
 

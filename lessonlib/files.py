@@ -26,9 +26,12 @@ def create(path: Path, data: bytes) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file over the one that may be there, keeping its permissions."""
-    fresh = _aside(path, data)
+def replace(path: Path, data: bytes, durable: bool = True) -> None:
+    """Write a file over the one that may be there, keeping its permissions.
+
+    Not ``durable``: for what can be made again; where the power fails it may be damaged afterwards.
+    """
+    fresh = _aside(path, data, durable)
     try:
         with suppress(OSError):
             shutil.copymode(path, fresh)
@@ -37,14 +40,15 @@ def replace(path: Path, data: bytes) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def _aside(path: Path, data: bytes) -> Path:
+def _aside(path: Path, data: bytes, durable: bool = True) -> Path:
     """The data, safely on disk under a name of its own beside `path`."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with open(aside, "xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError:
         aside.unlink(missing_ok=True)
         raise
