@@ -12,7 +12,7 @@ from lessonlib import files
 from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import CourseError
 
-from .grade_command import COURSE, Course, console, slug_of
+from .grade_command import COURSE, Course, console, slug_of, told
 from .needs import need_keys
 
 Lesson = Annotated[str, typer.Argument(help="Number or name of a lesson.")]
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         need_keys("class")
 
     @desk.command(epilog="Example: lesson class collect 02 'CS101-Lesson 2-123456.zip'")
+    @told
     def collect(
         lesson: Lesson,
         places: Annotated[
@@ -40,24 +41,32 @@ def register(app: typer.Typer) -> None:
         course: Course = COURSE,
         dry_run: DryRun = False,
     ) -> None:
-        """Take what was handed in; a newer file replaces an older one, which is kept beside it."""
+        """Take what was handed in; a newer file counts, and an older one is kept beside it."""
         from . import freezing, intake
 
         slug = slug_of(lesson, course)
         freezing.refuse(course, slug)
-        out = console()
+        out, found = console(), 0
         for place in places:
             gathered = intake.gather(place, slug)
             for sentence in gathered.complaints:
                 out.print(f"! {sentence}", style="yellow")
+            found += len(gathered.handed)
             if dry_run:
                 out.print(f"{place.name}: {len(gathered.handed)} submissions of {slug} would be taken.")
                 continue
             done = [*intake.keep(course, slug, gathered).values()]
-            counts = ", ".join(f"{done.count(word)} {word}" for word in ("new", "newer", "as before"))
+            counts = ", ".join(
+                f"{done.count(word)} {word}" for word in ("new", "newer", "older", "as before")
+            )
             out.print(f"✓ {place.name}: {len(done)} submissions of {slug} ({counts})", style="green")
+        if not found:
+            raise CourseError(
+                f"No submission of {slug} was found there; is it the right lesson, the right file?"
+            )
 
     @desk.command(epilog="Example: lesson class due 02 '2026-12-01 23:59'")
+    @told
     def due(
         lesson: Lesson,
         date: Annotated[str, typer.Argument(help="Local time, or with a zone: 2026-12-01T23:59+01:00")],
@@ -66,38 +75,37 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """When a lesson must be handed in; later costs what the late policy says."""
         slug, moment = slug_of(lesson, course), _moment(date)
+        _need_released(course, slug)
         if not dry_run:
             with _gradebook(course) as book:
                 book.update_or_create_assignment(slug, duedate=moment.isoformat())
         console().print(f"{'Would be due' if dry_run else '✓ Due'}: {slug}, {moment:%Y-%m-%d %H:%M} UTC")
 
     @desk.command(epilog="Example: lesson class extend 02 ada --hours 48")
+    @told
     def extend(
         lesson: Lesson,
         student: Annotated[str, typer.Argument(help="The student's folder name.")],
         hours: Annotated[
-            float, typer.Option(min=0, help="After the due date; 0 takes an extension back.")
+            float, typer.Option(min=0, max=24 * 366, help="After the due date; 0 takes an extension back.")
         ] = 24.0,
         course: Course = COURSE,
         dry_run: DryRun = False,
     ) -> None:
         """Give one student more time to hand in (twice is not twice as much)."""
-        from nbgrader.api import MissingEntry
-
         slug = slug_of(lesson, course)
+        _need_released(course, slug)
+        _warn_of_stranger(course, student)
         if not dry_run:
             with _gradebook(course) as book:
-                try:
-                    book.update_or_create_student(student)
+                book.update_or_create_student(student)
+                with book.db.no_autoflush:
                     book.update_or_create_submission(slug, student)
-                    book.grant_extension(slug, student, minutes=round(hours * 60))
-                except MissingEntry:
-                    raise CourseError(
-                        f"{slug} is not in the gradebook; put it there: lesson release {slug[:2]}"
-                    ) from None
+                book.grant_extension(slug, student, minutes=round(hours * 60))
         console().print(f"{'Would have' if dry_run else '✓'} {student}: {hours:g} hours more for {slug}")
 
     @desk.command(epilog="Example: lesson class time ada 1.5")
+    @told
     def time(
         student: Annotated[str, typer.Argument(help="The student's folder name.")],
         factor: Annotated[
@@ -111,6 +119,9 @@ def register(app: typer.Typer) -> None:
 
         from .fleet import time_factors
 
+        if not course.is_dir():
+            raise CourseError(f"{course} is no folder; say where the class is with --course.")
+        _warn_of_stranger(course, student)
         known = {**time_factors(course), student: factor}
         known = {name: value for name, value in sorted(known.items()) if value != 1}
         if not dry_run:
@@ -120,6 +131,7 @@ def register(app: typer.Typer) -> None:
         console().print(f"{'Would have' if dry_run else '✓'} {student}: {factor:g} times the time")
 
     @desk.command(epilog="Example: lesson class feedback 02 --for moodle --output feedback.zip")
+    @told
     def feedback(
         lesson: Lesson,
         platform: For = "csv",
@@ -135,6 +147,7 @@ def register(app: typer.Typer) -> None:
 
         slug = slug_of(lesson, course)
         _known(platform)
+        _need_released(course, slug)
         if dry_run:
             console().print(f"{len(marks.marks(course, slug))} pages would be made in {course / 'feedback'}.")
             return
@@ -147,6 +160,7 @@ def register(app: typer.Typer) -> None:
     @desk.command(
         epilog="Example: lesson class marks 02 --for moodle --worksheet grades.csv --output filled.csv"
     )
+    @told
     def marks(
         lesson: Lesson,
         platform: For = "csv",
@@ -162,7 +176,7 @@ def register(app: typer.Typer) -> None:
 
         slug = slug_of(lesson, course)
         _known(platform)
-        text, left_out = work.table(course, slug, platform, worksheet.read_bytes() if worksheet else None)
+        text, left_out = work.table(course, slug, platform, _sheet(worksheet) if worksheet else None)
         waiting = sum(mark.open > 0 for mark in work.marks(course, slug))
         if output and not dry_run:
             _write(output, text.encode())
@@ -177,6 +191,7 @@ def register(app: typer.Typer) -> None:
             typer.echo(note, err=True)
 
     @desk.command(epilog="Example: lesson class freeze 02")
+    @told
     def freeze(
         lesson: Lesson,
         thaw: Annotated[bool, typer.Option("--thaw", help="Allow changes again.")] = False,
@@ -197,7 +212,36 @@ def _moment(text: str) -> datetime:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         raise CourseError(f"{text!r} is no date; write it like 2026-12-01 23:59.") from None
+    if not 1971 <= found.year <= 9000:
+        raise CourseError(f"{text!r} is in the year {found.year}; write it like 2026-12-01 23:59.")
     return found.astimezone(UTC).replace(tzinfo=None)
+
+
+def _need_released(course: Path, slug: str) -> None:
+    from . import desk
+
+    if not desk.is_released(course, slug):
+        raise CourseError(f"{slug} is not in the gradebook; put it there: lesson release {slug[:2]}")
+
+
+def _warn_of_stranger(course: Path, student: str) -> None:
+    """A name with a typing mistake would have what somebody else should get."""
+    from difflib import get_close_matches
+
+    known = sorted(path.name for path in (course / "submitted").glob("*") if path.is_dir())
+    if student not in known:
+        near = get_close_matches(student, known)
+        hint = f"; is it {' or '.join(near)}?" if near else "."
+        console().print(f"! Nobody called {student} has handed in anything yet{hint}", style="yellow")
+
+
+def _sheet(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CourseError(
+            f"{path} cannot be read ({error.strerror}); give the export as --worksheet."
+        ) from None
 
 
 def _known(platform: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from lessonlib.course import CourseError
 
+from . import guard
 from .release import course_config
-from .writer import released
+from .writer import cells_with_points, released
 
 
 def release(course: Path, slug: str) -> Path:
@@ -22,8 +23,33 @@ def release(course: Path, slug: str) -> Path:
     from nbgrader.converters import GenerateAssignment
 
     out = course / "release" / slug
+    _refuse_other_cells(course, slug)
     _nbgrader(GenerateAssignment, course, slug, force=True)
     return out
+
+
+def _refuse_other_cells(course: Path, slug: str) -> None:
+    """nbgrader removes what was handed out and stops, when cells have come or gone that somebody has marks for."""
+    from nbgrader.api import Gradebook
+
+    source = course / "source" / slug / f"{slug}.ipynb"
+    if not source.is_file() or not is_released(course, slug):
+        return
+    with Gradebook(database(course)) as book:
+        notebook = book.find_notebook(slug, slug)
+        known = {cell.name for cell in notebook.grade_cells}
+        marked = len(notebook.submissions)
+    now = {*cells_with_points(guard.load(source))}
+    if marked and known != now:
+        raise CourseError(
+            f"{marked} students have marks for {slug}, and it has other graded cells now "
+            f"({', '.join(sorted(known ^ now))}); build it with the cells that were handed out."
+        )
+
+
+def database(course: Path) -> str:
+    """The address of a class's gradebook."""
+    return f"sqlite:///{course / 'gradebook.db'}"
 
 
 def feedback(course: Path, slug: str) -> None:
@@ -34,9 +60,9 @@ def feedback(course: Path, slug: str) -> None:
 
 
 def is_released(course: Path, slug: str) -> bool:
-    """Whether the gradebook knows the lesson (a gradebook is made where there is none)."""
+    """Whether the gradebook knows the lesson; where there is no gradebook, none is made."""
     find_alembic()
-    return released(course, slug)
+    return (course / "gradebook.db").is_file() and released(course, slug)
 
 
 def _nbgrader(converter: Any, course: Path, slug: str, **options: Any) -> None:
@@ -49,12 +75,27 @@ def _nbgrader(converter: Any, course: Path, slug: str, **options: Any) -> None:
     config.CourseDirectory.assignment_id = slug
     run = converter(coursedir=CourseDirectory(config=config), config=config, **options)
     run.log = logging.getLogger("lesson.nbgrader")
-    run.log.addHandler(logging.NullHandler())
     run.log.propagate = False
+    run.log.addHandler(told := _Told())
     try:
         run.start()
+    except CourseError:
+        raise
     except Exception as error:  # nbgrader's own, and those of what it uses
-        raise CourseError(f"nbgrader could not do it: {error}") from None
+        raise CourseError(f"nbgrader could not do it: {told.why or error}") from None
+    finally:
+        run.log.removeHandler(told)
+
+
+class _Told(logging.Handler):
+    """Why nbgrader stopped: its exception says only that the log has it, as the last line of a traceback."""
+
+    why = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        lines = record.getMessage().strip().splitlines()
+        if not self.why and record.levelno >= logging.ERROR and lines and "Traceback" in lines[0]:
+            self.why = next((line for line in reversed(lines) if "Error" in line), lines[-1])[:300]
 
 
 def find_alembic() -> None:

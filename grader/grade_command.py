@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +25,37 @@ COURSE = Path(__file__).parent / "course"
 Course = Annotated[Path, typer.Option(help="The nbgrader course folder.", show_default=False)]
 
 
+def told(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose trouble with the disk or the gradebook is a sentence."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise CourseError(
+                f"{error.filename or 'A file'} cannot be read or written ({error.strerror or error}); what was done "
+                "so far is kept: mend that, and run the command again."
+            ) from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] != "sqlalchemy":
+                raise
+            why = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise CourseError(
+                f"The gradebook (gradebook.db) cannot be used ({why}); if another program has it open, close that and "
+                "run the command again, else bring back a copy."
+            ) from None
+
+    return run
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the `lesson` application."""
 
     @app.command(rich_help_panel=INSTRUCTORS, epilog="Example: lesson release 02")
+    @told
     def release(
         lesson: Annotated[str, typer.Argument(help="Number or name of a built lesson.")],
         course: Course = COURSE,
@@ -35,9 +63,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Put a built lesson into the gradebook; the students' version lies in release/ afterwards."""
         need_keys("release")
-        from . import desk
+        from . import desk, freezing
 
         slug = slug_of(lesson, course)
+        freezing.refuse(course, slug)
         out = console()
         if dry_run:
             told = "is in the gradebook" if desk.is_released(course, slug) else "would enter the gradebook"
@@ -46,6 +75,7 @@ def register(app: typer.Typer) -> None:
         out.print(f"✓ {slug} is in the gradebook; hand out {desk.release(course, slug)}.", style="green")
 
     @app.command(rich_help_panel=INSTRUCTORS, epilog="Example: lesson grade 02 --workers 4")
+    @told
     def grade(
         lesson: Annotated[str, typer.Argument(help="Number or name of a released lesson.")] = "",
         students: Annotated[
@@ -82,6 +112,9 @@ def register(app: typer.Typer) -> None:
         out = console()
         if not unsafe_local and (reason := why_not()):
             raise SandboxError(reason)
+        if demo and dry_run:
+            out.print("A class of 30 would be made in a new folder, and graded.")
+            return
         if demo:
             from .demo import make_class
 
@@ -215,6 +248,8 @@ def _from_file(file: Path) -> Any:
 
 def slug_of(name: str, course: Path) -> str:
     """The lesson that goes by this number or name in the course's source folder. Raises CourseError."""
+    if "?" in str(course):  # the gradebook's address would end there
+        raise CourseError(f"{course} has a question mark in its name; rename the folder.")
     known = sorted(path.name for path in (course / "source").glob("[0-9][0-9]_*") if path.is_dir())
     match = [slug for slug in known if slug == name or slug[:2] == name.zfill(2)]
     if not match:

@@ -12,28 +12,35 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import re
-import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 
 from lessonlib import files
 from lessonlib.course import CourseError
 
 from . import guard
+from .owners import may_be, numbered, placed, steps, student_id, whose
 
 LARGEST = 40 * 2**20  # bytes of one member of an archive
 MOST = 20_000  # members of one archive
 
-_MOODLE = re.compile(r"(?P<name>[^/]+)_(?P<id>\d+)_assignsubmission_file_?(?:/|_)?(?P<file>[^/]+)")
-_CANVAS = re.compile(
-    r"(?:(?P<name>(?!LATE_|anon_)[^/]+?)_)?(?P<late>LATE_)?(?P<id>\d+|anon_[^\W_]+)_(?P<submission>\d+)_(?P<file>[^/]+)"
-)
 _NUMBER = re.compile(r"submission-(\d+)")
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
@@ -68,28 +75,73 @@ def gather(place: Path, slug: str) -> Gathered:
 
 
 def keep(course: Path, slug: str, gathered: Gathered) -> dict[str, str]:
-    """Lay what was gathered into nbgrader's ``submitted``: {student: "new", "newer" or "as before"}.
+    """Lay what was gathered into nbgrader's ``submitted``: {student: "new", "newer", "older" or "as before"}.
 
-    What lay there is never lost: a replaced file is kept beside it, under a numbered name.
+    What lay there is never lost: a replaced file is kept beside it, under a numbered name. So is one that is older than
+    what is there, which stays. Somebody the learning platform has shown before keeps the name given then.
     """
+    gathered = replace(gathered, handed=tuple(_settled(course, gathered.handed)))
+    _remember(course, slug, gathered)  # first: a run that is killed must not forget whose these are
     done = {}
     for handed in gathered.handed:
         folder = course / "submitted" / handed.student / slug
         folder.mkdir(parents=True, exist_ok=True)
         wanted = dict(handed.files)
         if handed.when:
-            wanted["timestamp.txt"] = (
-                handed.when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f UTC").encode()
-            )
+            wanted["timestamp.txt"] = _stamp(handed.when)
         there = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in wanted}
         changed = [name for name, data in wanted.items() if there.get(name) != data]
+        if changed and _is_older(handed, there):
+            for name in handed.files:
+                if name in changed:
+                    _set_aside(folder / name, wanted[name])
+            done[handed.student] = "older"
+            continue
         done[handed.student] = "newer" if there and changed else "new" if changed else "as before"
         for name in changed:
             if name in there and name != "timestamp.txt":
                 _set_aside(folder / name, there[name])
             files.replace(folder / name, wanted[name])
-    _remember(course, slug, gathered)
     return done
+
+
+def _stamp(when: datetime) -> bytes:
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f UTC").encode()
+
+
+def _is_older(handed: Handed, there: Mapping[str, bytes]) -> bool:
+    """Whether what lies there was handed in after this."""
+    before = there.get("timestamp.txt", b"").decode("ascii", "replace").strip()
+    if handed.when is None or not before:
+        return False
+    try:
+        moment = datetime.strptime(before, "%Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return handed.when < moment
+
+
+def _settled(course: Path, handed: Iterable[Handed]) -> Iterator[Handed]:
+    """Everybody under one name for the whole course, whoever else is in this zip."""
+    names: dict[tuple[str, str], str] = {}
+    for path in sorted((course / ".grading" / "roster").glob("*.json")):
+        for student, about in origins(course, path.stem).items():
+            names.setdefault(_person(about), student)
+    owners = {student: person for person, student in names.items()}
+    for one in handed:
+        person = _person(one.origin)
+        if not all(person):
+            yield one
+            continue
+        student = names.get(person, one.student)
+        if owners.get(student, person) != person:
+            student = f"{student}-{person[1]}"
+        names[person], owners[student] = student, person
+        yield replace(one, student=student)
+
+
+def _person(about: Mapping[str, str]) -> tuple[str, str]:
+    return about.get("platform", ""), about.get("id", "")
 
 
 def origins(course: Path, slug: str) -> dict[str, dict[str, str]]:
@@ -106,94 +158,46 @@ def origins(course: Path, slug: str) -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True)
 class _File:
-    """Something that may be a submission: whose, called what, and how to read it."""
+    """Something that was handed in: whose (``folder``: as it was called), named what, and how to read it."""
 
     student: str
+    folder: str
     name: str
-    data: bytes
+    read: Callable[[], bytes]
     when: datetime | None
     origin: Mapping[str, str]
 
 
 def _from_folder(place: Path, slug: str) -> Iterator[_File | str]:
-    for path in sorted(place.rglob("*")):
-        if path.is_symlink() or not path.is_file() or not _may_be(path.name, slug):
-            continue
-        parts = path.relative_to(place).parts
-        if len(parts) < 2:
-            yield from _named(path.name, path, slug)
-            continue
-        try:
-            yield _File(student_id(parts[0]), path.name, _limited(path), None, {})
-        except ValueError as error:
-            yield f"{'/'.join(parts)} {error}."
-
-
-def _named(name: str, path: Path, slug: str) -> Iterator[_File | str]:
-    """A file that lies in the folder itself: it must say whose it is, as a learning platform's does."""
-    if (whose := _whose(name)) is None:
-        yield f"{name} does not say whose it is; put it into a folder with the student's name."
-        return
-    student, file, origin = whose
-    if _may_be(file, slug):
-        yield _File(student, file, _limited(path), None, origin)
+    found = [
+        (path.relative_to(place).parts, path)
+        for path in sorted(place.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    ]
+    for parts, path in placed(found, slug):
+        yield _owned(parts, slug, partial(_limited, path), None)
 
 
 def _from_archive(archive: zipfile.ZipFile, slug: str) -> Iterator[_File | str]:
     members = archive.infolist()
     if len(members) > MOST:
         raise CourseError(f"The zip has {len(members):,} entries, more than the {MOST:,} that are read.")
-    for member in members:
-        if member.is_dir():
-            continue
-        if (whose := _whose(member.filename)) is None:
-            parts = PurePosixPath(member.filename).parts
-            if len(parts) < 2 or not _may_be(parts[-1], slug):
-                continue
-            whose = student_id(parts[0]), parts[-1], {}
-        student, file, origin = whose
-        if not _may_be(file, slug):
-            continue
-        try:
-            yield _File(student, file, _member(archive, member), _dated(member), origin)
-        except (
-            ValueError,
-            zipfile.BadZipFile,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-            OSError,
-        ) as error:
-            yield f"{member.filename} cannot be read ({error})."
+    found = [(steps(member.filename), member) for member in members if not member.is_dir()]
+    for parts, member in placed(found, slug):
+        yield _owned(parts, slug, partial(_member, archive, member), _dated(member))
 
 
-def _whose(name: str) -> tuple[str, str, dict[str, str]] | None:
-    """(student, file, origin) of a name that a learning platform gave."""
-    if found := _MOODLE.fullmatch(name):
-        origin = {"platform": "moodle", "name": found["name"], "id": found["id"]}
-        return student_id(found["name"]), found["file"], origin
-    if found := _CANVAS.fullmatch(name):
-        origin = {
-            "platform": "canvas",
-            "name": found["name"] or "",
-            "id": found["id"],
-            "submission": found["submission"],
-        }
-        return (
-            student_id(f"{found['name'] or ''}-{found['id']}"),
-            found["file"],
-            origin | ({"late": "yes"} if found["late"] else {}),
-        )
-    return None
-
-
-def _may_be(name: str, slug: str) -> bool:
-    """Whether a file's name may be a submission of this lesson: what `lesson submit` writes, or the two files."""
-    stem = re.escape(slug)
-    return (
-        re.fullmatch(rf"{stem}(\.submission-\d+|[-\w ()]*)?\.(zip|ipynb)|{stem}[-\w ()]*\.log\.jsonl", name)
-        is not None
-    )
+def _owned(
+    parts: tuple[str, ...], slug: str, read: Callable[[], bytes], when: datetime | None
+) -> _File | str:
+    for start in range(len(parts)):  # the platform's own name, in whatever folder it was unpacked
+        if found := whose("/".join(parts[start:])):
+            student, file, origin = found
+            if origin["platform"] == "moodle" or may_be(file, slug):
+                return _File(student, student, file, read, when, origin)
+    if len(parts) < 2:
+        return f"{parts[0]} does not say whose it is; put it into a folder with the student's name."
+    return _File(student_id(parts[0]), parts[0], parts[-1], read, when, {})
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -208,7 +212,7 @@ def _limited(path: Path) -> bytes:
     with open(path, "rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise ValueError(f"is larger than {LARGEST // 2**20} MiB")
+        raise ValueError(f"it is larger than {LARGEST // 2**20} MiB")
     return data
 
 
@@ -225,21 +229,18 @@ def _dated(member: zipfile.ZipInfo) -> datetime | None:
 
 def _sorted(found: Iterable[_File | str], slug: str) -> Gathered:
     found = list(found)
-    complaints: list[str] = []
-    namesakes = _namesakes(item for item in found if isinstance(item, _File))
+    complaints = [item for item in found if isinstance(item, str)]
+    handed_in = _told_apart([item for item in found if isinstance(item, _File)], complaints)
     best: dict[str, tuple[tuple[int, int], Handed]] = {}
-    for item in found:
-        if isinstance(item, str):
-            complaints.append(item)
+    unused: dict[str, list[str]] = {}
+    for item in handed_in:
+        if not may_be(item.name, slug):
+            unused.setdefault(item.student, []).append(item.name)
             continue
         try:
             contents = _opened(item, slug)
-        except ValueError as error:
-            complaints.append(f"{item.student}: {item.name} cannot be used ({error}).")
-            continue
-        if item.student in namesakes:
-            item = replace(item, student=f"{item.student}-{item.origin['id']}")
-        if not contents:
+        except (ValueError, *_DAMAGED) as error:
+            complaints.append(f"{item.student}: {item.name} cannot be used ({_reason(error)}).")
             continue
         number = int(found_number[1]) if (found_number := _NUMBER.search(item.name)) else 0
         moment = int(item.when.timestamp()) if item.when else 0
@@ -252,7 +253,39 @@ def _sorted(found: Iterable[_File | str], slug: str) -> Gathered:
     handed = tuple(best[name][1] for name in sorted(best))
     without = [h.student for h in handed if f"{slug}.ipynb" not in h.files]
     complaints += [f"{name}: there is no {slug}.ipynb." for name in without]
+    complaints += [
+        f"{name}: nothing is called {slug}, so nothing was taken (there: {', '.join(names[:3])})."
+        for name, names in sorted(unused.items())
+        if name not in best and not any(c.startswith(f"{name}: ") for c in complaints)
+    ]
     return Gathered(handed, tuple(complaints))
+
+
+def _told_apart(items: list[_File], complaints: list[str]) -> Iterator[_File]:
+    """Two people stay two, whether the platform has them by one name or their folders differ by little."""
+    namesakes = _namesakes(items)
+    folders: dict[str, set[str]] = {}
+    for item in items:
+        if not item.origin:
+            folders.setdefault(item.student, set()).add(item.folder)
+    for student, names in sorted(folders.items()):
+        if len(names) > 1:
+            told = ", ".join(sorted(names))
+            complaints.append(
+                f"{student}: the folders {told} are taken for different students; see submitted/."
+            )
+    for item in items:
+        if item.student in namesakes and item.origin:
+            item = replace(item, student=f"{item.student}-{item.origin['id']}")
+        elif len(folders.get(item.student, ())) > 1 and item.folder != item.student:
+            item = replace(item, student=numbered(item.student, item.folder))
+        yield item
+
+
+def _reason(error: Exception) -> str:
+    if "encrypted" in str(error):
+        return "it is locked with a password"
+    return str(error) if isinstance(error, ValueError) else f"it is damaged: {error}"
 
 
 def _namesakes(found: Iterable[_File]) -> set[str]:
@@ -265,39 +298,35 @@ def _namesakes(found: Iterable[_File]) -> set[str]:
 
 
 def _opened(item: _File, slug: str) -> dict[str, bytes]:
-    """The lesson's files in what was handed in. Raises ValueError, half a sentence."""
+    """The lesson's files in what was handed in. Raises ValueError, half a sentence, or one of _DAMAGED."""
+    data = item.read()
     if item.name.endswith(".log.jsonl"):
-        return {f"{slug}.log.jsonl": item.data}
+        return {f"{slug}.log.jsonl": data}
     if item.name.endswith(".ipynb"):
-        return {f"{slug}.ipynb": item.data}
+        return {f"{slug}.ipynb": data}
     wanted = {f"{slug}.ipynb", f"{slug}.log.jsonl"}
     contents = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(item.data)) as archive:
-            for member in archive.infolist()[:MOST]:
-                name = PurePosixPath(member.filename).name
-                if name in wanted and name not in contents and not member.is_dir():
-                    with archive.open(member) as file:
-                        contents[name] = file.read(guard.LIMIT + 1)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"the zip is damaged: {error}") from None
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist()[:MOST]:
+            name = next(reversed(steps(member.filename)), "")
+            if name in wanted and name not in contents and not member.is_dir():
+                with archive.open(member) as file:
+                    contents[name] = file.read(guard.LIMIT + 1)
+    if not contents:
+        raise ValueError(f"there is no {slug}.ipynb in it")
     return contents
-
-
-def student_id(name: str) -> str:
-    """A folder's name for a student: letters, digits, ``-`` and ``.``; never empty, never a path."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    cleaned = re.sub(r"[^A-Za-z0-9.@-]+", "-", plain).strip("-.")[:60]
-    return cleaned.lower() or f"student-{zlib.crc32(name.encode()):08x}"
 
 
 def _set_aside(path: Path, data: bytes) -> None:
     number = 1
     while True:
+        aside = path.with_name(f"{path.name}.before-{number}")
         try:
-            files.create(path.with_name(f"{path.name}.before-{number}"), data)
+            files.create(aside, data)
             return
         except FileExistsError:
+            if aside.is_file() and aside.read_bytes() == data:  # kept already
+                return
             number += 1
 
 

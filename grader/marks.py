@@ -40,15 +40,13 @@ class Mark:
 
 def marks(course: Path, slug: str) -> list[Mark]:
     """What the gradebook says, by student. Raises CourseError where the lesson is not in it."""
-    from nbgrader.api import Gradebook, MissingEntry
+    from nbgrader.api import Gradebook
 
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
-        try:
-            book.find_assignment(slug)
-        except MissingEntry:
-            raise CourseError(
-                f"{slug} is not in the gradebook; grade it first: lesson grade {slug[:2]}"
-            ) from None
+    from . import desk
+
+    if not desk.is_released(course, slug):
+        raise CourseError(f"{slug} is not in the gradebook; put it there: lesson release {slug[:2]}")
+    with Gradebook(desk.database(course)) as book:
         found = [
             Mark(
                 submission.student_id,
@@ -96,13 +94,14 @@ def table(
             "export with --for csv."
         )
     by_id = {about["id"]: found[student] for student, about in origins.items()}
+    comma = ","
     if worksheet is None:
         rows, filled = _fresh(by_id, origins, slug, platform), set(by_id)
     else:
-        rows = _read(worksheet)
+        rows, comma = _read(worksheet)
         filled = _filled(rows, by_id, slug, platform)
     kept = {by_id[number].student for number in filled}
-    return _csv(rows), tuple(student for student in found if student not in kept)
+    return _csv(rows, comma), tuple(student for student in found if student not in kept)
 
 
 def _fresh(
@@ -183,12 +182,19 @@ def plain(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _read(worksheet: bytes) -> list[list[str]]:
+def _read(worksheet: bytes) -> tuple[list[list[str]], str]:
+    """The rows, and what stands between columns: spreadsheets of many countries write a semicolon."""
     try:
         text = worksheet.decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        comma = max(",;\t", key=first.count)
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=comma)), comma
     except UnicodeDecodeError:
         raise CourseError("The worksheet is not UTF-8 text; export it again as CSV (UTF-8).") from None
-    return list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise CourseError(
+            f"The worksheet is no CSV table ({error}); export it again as CSV (UTF-8)."
+        ) from None
 
 
 def _columns(rows: list[list[str]], names: Iterable[str], what: str) -> list[int]:
@@ -199,7 +205,7 @@ def _columns(rows: list[list[str]], names: Iterable[str], what: str) -> list[int
     return [heading.index(name) for name in names]
 
 
-def _csv(rows: Iterable[Iterable[Any]]) -> str:
+def _csv(rows: Iterable[Iterable[Any]], comma: str = ",") -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    csv.writer(buffer, delimiter=comma, lineterminator="\n").writerows(rows)
     return buffer.getvalue()

@@ -6,6 +6,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lessonlib.course import CourseError
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
     from traitlets.config import Config
@@ -21,12 +23,19 @@ def nbgrader_config() -> Config:
 
 
 def course_config(course: Path) -> Config:
-    """The settings of a class: those of its own `nbgrader_config.py`, which begins with the course's."""
+    """The settings of a class: those of its own `nbgrader_config.py`, which begins with the course's.
+
+    Raises CourseError where that file has a mistake.
+    """
     from traitlets.config.loader import PyFileConfigLoader
 
-    if not (course / CONFIG.name).is_file():
+    path = course / CONFIG.name
+    if not path.is_file():
         return nbgrader_config()
-    return PyFileConfigLoader(CONFIG.name, path=str(course)).load_config()
+    try:
+        return PyFileConfigLoader(CONFIG.name, path=str(course)).load_config()
+    except Exception as error:  # it is a program that a person wrote
+        raise CourseError(f"{path} cannot be read ({error}); mend it and run the command again.") from None
 
 
 def student_version(instructor: NotebookNode) -> NotebookNode:

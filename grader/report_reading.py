@@ -86,14 +86,16 @@ def _grades(course: Path, slug: str) -> Grades:
 
     from .desk import find_alembic
 
+    missing = CourseError(f"{slug} is not in the gradebook; grade it first: lesson grade {slug[:2]}")
+    path = course / "gradebook.db"
+    if not path.exists():  # opening it would make one
+        raise missing
     find_alembic()
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+    with Gradebook(f"sqlite:///{path}") as book:
         try:
             book.find_assignment(slug)
         except MissingEntry:
-            raise CourseError(
-                f"{slug} is not in the gradebook; grade it first: lesson grade {slug[:2]}"
-            ) from None
+            raise missing from None
         return {
             submission.student_id: (
                 {

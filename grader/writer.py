@@ -18,6 +18,7 @@ from nbgrader.api import Gradebook, MissingEntry
 from traitlets.config import Config
 
 from lessonlib import files
+from lessonlib.course import CourseError
 
 from . import guard, writing
 from .fingerprint import digest
@@ -50,7 +51,15 @@ class Writer:
         self.marks = course / ".grading" / "written" / release.slug
 
     def __enter__(self) -> Writer:
+        """Raises CourseError where the late policy cannot be had, or the lesson is not as it was released."""
+        self.late_policy = late_policy(self.config)
         self.book = Gradebook(f"sqlite:///{self.course / 'gradebook.db'}")
+        if differs(self.book, self.release):
+            self.book.close()
+            raise CourseError(
+                f"{self.release.slug} was built anew since it was released; bring the gradebook up to date with: "
+                f"lesson release {self.release.slug[:2]}"
+            )
         found = self.book.assignment_submissions(self.release.slug)
         self.late = {submission.student_id: submission.total_seconds_late for submission in found}
         return self
@@ -105,12 +114,9 @@ class Writer:
         db.commit()
 
     def _penalty(self, student: str, submission: Any, notebook: Any) -> float | None:
-        from nbgrader.preprocessors import AssignLatePenalties
-
         if submission.total_seconds_late <= 0:
             return None
-        assigning = AssignLatePenalties(config=self.config)
-        assigning.init_plugin()
+        assigning = self.late_policy
         penalty = assigning.plugin_inst.late_submission_penalty(
             student, notebook.score, submission.total_seconds_late
         )
@@ -147,11 +153,39 @@ def _lay(path: Path, data: bytes) -> None:
         path.unlink(missing_ok=True)
 
 
+def late_policy(config: Config) -> Any:
+    """nbgrader's step that takes points off, with the class's own rule. Raises CourseError where it has a mistake."""
+    from nbgrader.preprocessors import AssignLatePenalties
+
+    try:
+        found = AssignLatePenalties(config=config)
+        found.init_plugin()
+        return found
+    except Exception as error:  # a module that is not there, a value of the wrong kind, the rule's own
+        why = f"{error}".splitlines()[0][:200] if f"{error}" else type(error).__name__
+        raise CourseError(
+            f"The late policy in nbgrader_config.py cannot be used ({why}); mend AssignLatePenalties there."
+        ) from None
+
+
+def differs(book: Gradebook, release: guard.Release) -> bool:
+    """Whether the gradebook's cells or their points are others than those of the lesson as it is built now."""
+    notebook = book.find_notebook(release.slug, release.slug)
+    known = {cell.name: cell.max_score for cell in notebook.grade_cells}
+    return known != cells_with_points(release)
+
+
+def cells_with_points(release: guard.Release) -> dict[str, float]:
+    """The graded cells of a lesson, by grade_id."""
+    about = [cell["metadata"].get("nbgrader") or {} for cell in release.cells]
+    return {a["grade_id"]: float(a.get("points") or 0) for a in about if a.get("grade")}
+
+
 def released(course: Path, slug: str) -> bool:
-    """Whether the gradebook knows the lesson."""
+    """Whether the gradebook knows the lesson and its notebook (a due date alone makes no lesson)."""
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         try:
-            book.find_assignment(slug)
+            book.find_notebook(slug, slug)
         except MissingEntry:
             return False
     return True

@@ -31,6 +31,11 @@ if not os.path.exists(PROXY):
     sys.exit("JupyterHub's proxy is not there; install it with: npm ci --prefix grader/hub")
 (PLACE / "homes").mkdir(parents=True, exist_ok=True)
 EXCHANGE.mkdir(exist_ok=True)
+for role in (
+    "student",
+    "instructor",
+):  # what servers read: the checkout itself is nobody's but the instructor's
+    shutil.copytree(HERE / role, PLACE / "config" / role, dirs_exist_ok=True)
 EXCHANGE.chmod(0o777)  # as nbgrader asks: everybody hands in there, and only the owner can read it
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - the loader puts it there
@@ -64,7 +69,7 @@ def prepare(spawner):  # type: ignore[no-untyped-def]
     prefix = Path(sys.prefix) if teaches else STUDENTS_PYTHON
     spawner.cmd = [str(prefix / "bin" / "jupyterhub-singleuser")]
     spawner.environment = {
-        "JUPYTER_CONFIG_PATH": str(HERE / ("instructor" if teaches else "student")),
+        "JUPYTER_CONFIG_PATH": str(PLACE / "config" / ("instructor" if teaches else "student")),
         "PATH": f"{prefix / 'bin'}{os.pathsep}/usr/local/bin{os.pathsep}/usr/bin{os.pathsep}/bin",
         "LESSON_EXCHANGE": str(EXCHANGE),
         "LESSON_ONE_ACCOUNT": "1",  # REAL: leave it out; names are then those of the accounts

@@ -56,7 +56,8 @@ def test_moodles_zip(tmp_path):
         "emile-zola": {BOOK: "emile", LOG: "log"},
     }
     assert found.handed[0].origin == {"platform": "moodle", "name": "Ada Lovelace", "id": "101"}
-    assert found.handed[0].when is not None and not found.complaints
+    assert found.handed[0].when is not None
+    assert [c.partition(":")[0] for c in found.complaints] == ["bob", "cyd"], "nobody is left out in silence"
 
 
 def test_canvas_zip(tmp_path):
