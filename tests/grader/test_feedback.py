@@ -117,18 +117,24 @@ def test_no_hidden_test_is_on_a_page(page, student):
         assert secret not in html and secret not in words
 
 
-def test_comments_and_marks_by_hand(graded, page):
-    with Gradebook(f"sqlite:///{graded / 'gradebook.db'}") as book:
+def by_hand(course, score, comment):
+    """What a person writes in Formgrader about ada's answer, and the pages made again."""
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         grade = book.find_grade(ANSWER, SLUG, SLUG, "ada")
-        grade.manual_score, grade.needs_manual_grade = 4.5, False
-        book.find_comment(
-            ANSWER, SLUG, SLUG, "ada"
-        ).manual_comment = "Well **seen** <script>alert(1)</script>"
+        grade.manual_score, grade.needs_manual_grade = score, score is None
+        book.find_comment(ANSWER, SLUG, SLUG, "ada").manual_comment = comment
         book.db.commit()
-    desk.feedback(graded, SLUG)
-    html, words = page("ada")
-    assert "13.5 of 15 points" in words and "not marked yet" not in words and "4.5 of 6" in words
-    assert "<strong>seen</strong> &lt;script&gt;" in html
+    desk.feedback(course, SLUG)
+
+
+def test_comments_and_marks_by_hand(graded, page):
+    by_hand(graded, 4.5, "Well **seen** <script>alert(1)</script>")
+    try:
+        html, words = page("ada")
+        assert "13.5 of 15 points" in words and "not marked yet" not in words and "4.5 of 6" in words
+        assert "<strong>seen</strong> &lt;script&gt;" in html
+    finally:
+        by_hand(graded, None, None)  # the others see the class as it was
 
 
 def test_a_page_asks_for_nothing_and_runs_nothing(page):
