@@ -12,8 +12,8 @@ from lessonlib import files
 from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import CourseError
 
-from .grade_command import COURSE, Course, console, slug_of, told
-from .needs import need_keys
+from .grade_command import COURSE, Course, console, in_a_sentence, slug_of
+from .needs import need_all
 
 Lesson = Annotated[str, typer.Argument(help="Number or name of a lesson.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")]
@@ -29,10 +29,10 @@ def register(app: typer.Typer) -> None:
 
     @desk.callback()
     def ready() -> None:
-        need_keys("class")
+        need_all("class")
 
     @desk.command(epilog="Example: lesson class collect 02 'CS101-Lesson 2-123456.zip'")
-    @told
+    @in_a_sentence
     def collect(
         lesson: Lesson,
         places: Annotated[
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
             )
 
     @desk.command(epilog="Example: lesson class due 02 '2026-12-01 23:59'")
-    @told
+    @in_a_sentence
     def due(
         lesson: Lesson,
         date: Annotated[str, typer.Argument(help="Local time, or with a zone: 2026-12-01T23:59+01:00")],
@@ -82,7 +82,7 @@ def register(app: typer.Typer) -> None:
         console().print(f"{'Would be due' if dry_run else '✓ Due'}: {slug}, {moment:%Y-%m-%d %H:%M} UTC")
 
     @desk.command(epilog="Example: lesson class extend 02 ada --hours 48")
-    @told
+    @in_a_sentence
     def extend(
         lesson: Lesson,
         student: Annotated[str, typer.Argument(help="The student's folder name.")],
@@ -105,7 +105,7 @@ def register(app: typer.Typer) -> None:
         console().print(f"{'Would have' if dry_run else '✓'} {student}: {hours:g} hours more for {slug}")
 
     @desk.command(epilog="Example: lesson class time ada 1.5")
-    @told
+    @in_a_sentence
     def time(
         student: Annotated[str, typer.Argument(help="The student's folder name.")],
         factor: Annotated[
@@ -131,7 +131,7 @@ def register(app: typer.Typer) -> None:
         console().print(f"{'Would have' if dry_run else '✓'} {student}: {factor:g} times the time")
 
     @desk.command(epilog="Example: lesson class feedback 02 --for moodle --output feedback.zip")
-    @told
+    @in_a_sentence
     def feedback(
         lesson: Lesson,
         platform: For = "csv",
@@ -160,7 +160,7 @@ def register(app: typer.Typer) -> None:
     @desk.command(
         epilog="Example: lesson class marks 02 --for moodle --worksheet grades.csv --output filled.csv"
     )
-    @told
+    @in_a_sentence
     def marks(
         lesson: Lesson,
         platform: For = "csv",
@@ -191,7 +191,7 @@ def register(app: typer.Typer) -> None:
             typer.echo(note, err=True)
 
     @desk.command(epilog="Example: lesson class freeze 02")
-    @told
+    @in_a_sentence
     def freeze(
         lesson: Lesson,
         thaw: Annotated[bool, typer.Option("--thaw", help="Allow changes again.")] = False,

@@ -11,9 +11,9 @@ import typer
 
 from grader import class_command, grade_command, report_command
 from lessonlib.commands import INSTRUCTORS
-from lessonlib.course import notebooks_dir
+from lessonlib.course import CourseError, notebooks_dir
 
-from .needs import need_keys
+from .needs import need_all
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,10 +53,10 @@ def register(app: typer.Typer) -> None:
         ] = COURSE,
     ) -> None:
         """Build lessons: the executed student notebook, and the instructor's in the nbgrader course."""
-        need_keys("build")
+        need_all("build")
         from rich.console import Console
 
-        from grader.build import BuildError, sources
+        from grader.build import sources
 
         console = Console(highlight=False, markup=False, soft_wrap=True)
         failed = False
@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
                     if verify:
                         done += _prove(source, on_cell)
                 console.print(f"✓ {source.stem}: {done}", style="green")
-            except BuildError as error:
+            except CourseError as error:  # BuildError, and what is wrong with a key or a mutant
                 failed = True
                 console.print(f"✗ {source.stem}: {error}", style="red")
         if failed:

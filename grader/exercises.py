@@ -20,6 +20,7 @@ from typing import Any
 from lessonlib import course
 from lessonlib.classroom import checking
 from lessonlib.classroom.exercises import Exercise, find
+from lessonlib.course import CourseError
 
 from .checks import Hidden
 
@@ -53,7 +54,10 @@ def planted(exercise_id: str) -> list[Attempt]:
         source = file.read_text(encoding="utf-8")
         expect = re.match(r"# expect: (.+)\n", source)
         if expect is None:
-            raise ValueError(f"{file.name} must begin with a line '# expect: pass' or '# expect: <mistake>'.")
+            raise CourseError(
+                f"{exercise_id}/{file.name} of grader/mutants must begin with a line '# expect: pass' or "
+                "'# expect: <mistake>'."
+            )
         attempts.append(Attempt(file.stem, source, expect[1].strip()))
     return attempts
 

@@ -220,22 +220,29 @@ def submissions(course: Path, slug: str, students: Iterable[str] = ()) -> list[S
     return [found[name] for name in sorted(students or found)]
 
 
-def lesson(course: Path, slug: str, budget: Budget | None = None, unsafe_local: bool = False) -> work.Lesson:
-    """A lesson as the fleet needs it. Raises CourseError where it has not been built."""
+def lesson(
+    course: Path, slug: str, budget: Budget | None = None, unsafe_local: bool = False, keep: bool = True
+) -> work.Lesson:
+    """A lesson as the fleet needs it. Raises CourseError where it has not been built. keep: see ``seed_of``."""
     path = course / "source" / slug / f"{slug}.ipynb"
     guard.load(path)
     return work.Lesson(
-        slug, path.read_text(encoding="utf-8"), seed_of(course, slug), budget or Budget(), unsafe_local
+        slug, path.read_text(encoding="utf-8"), seed_of(course, slug, keep), budget or Budget(), unsafe_local
     )
 
 
-def seed_of(course: Path, slug: str) -> int:
-    """What decides the probes' inputs: drawn once for a lesson of a class, so that a run can go on and be repeated."""
+def seed_of(course: Path, slug: str, keep: bool = True) -> int:
+    """What decides the probes' inputs: drawn once for a lesson of a class, so that a run can go on and be repeated.
+
+    Not ``keep``: for who only looks, and leaves nothing behind.
+    """
     path = course / ".grading" / "seeds" / slug
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        files.create(path, str(random.SystemRandom().randrange(2**32)).encode())
-    return int(path.read_text())
+    drawn = random.SystemRandom().randrange(2**32)
+    if keep:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            files.create(path, str(drawn).encode())
+    return int(path.read_text()) if path.is_file() else drawn
 
 
 def time_factors(course: Path) -> dict[str, float]:

@@ -13,7 +13,7 @@ import typer
 from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import CourseError
 
-from .needs import need_keys
+from .needs import need_all
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -25,7 +25,7 @@ COURSE = Path(__file__).parent / "course"
 Course = Annotated[Path, typer.Option(help="The nbgrader course folder.", show_default=False)]
 
 
-def told(command: Callable[..., None]) -> Callable[..., None]:
+def in_a_sentence(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose trouble with the disk or the gradebook is a sentence."""
 
     @functools.wraps(command)
@@ -55,14 +55,14 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the `lesson` application."""
 
     @app.command(rich_help_panel=INSTRUCTORS, epilog="Example: lesson release 02")
-    @told
+    @in_a_sentence
     def release(
         lesson: Annotated[str, typer.Argument(help="Number or name of a built lesson.")],
         course: Course = COURSE,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     ) -> None:
         """Put a built lesson into the gradebook; the students' version lies in release/ afterwards."""
-        need_keys("release")
+        need_all("release")
         from . import desk, freezing
 
         slug = slug_of(lesson, course)
@@ -75,7 +75,7 @@ def register(app: typer.Typer) -> None:
         out.print(f"✓ {slug} is in the gradebook; hand out {desk.release(course, slug)}.", style="green")
 
     @app.command(rich_help_panel=INSTRUCTORS, epilog="Example: lesson grade 02 --workers 4")
-    @told
+    @in_a_sentence
     def grade(
         lesson: Annotated[str, typer.Argument(help="Number or name of a released lesson.")] = "",
         students: Annotated[
@@ -104,7 +104,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Grade a class: run locked up, probe from outside, write the gradebook. Stopped, it goes on the next time."""
-        need_keys("grade")
+        need_all("grade")
         from . import desk, fleet, freezing
         from .grading import Budget
         from .sandbox import SandboxError, why_not
@@ -131,7 +131,7 @@ def register(app: typer.Typer) -> None:
             )
         budget = Budget(cell=cell_seconds, submission=submission_seconds)
         asked = fleet.submissions(course, slug, students or ())
-        opened = fleet.lesson(course, slug, budget, unsafe_local)
+        opened = fleet.lesson(course, slug, budget, unsafe_local, keep=not dry_run)
         with _cluster(workers, scheduler, cluster) as client:
             run = fleet.Fleet(course, opened, client, again or ())
             if unknown := sorted({*(again or ())} - {*run.exercises}):

@@ -124,9 +124,9 @@ def _filled(rows: list[list[str]], by_id: Mapping[str, Mark], slug: str, platfor
         mark = _lesson_column(rows[0], slug)
     filled = set()
     for row in rows[1:]:
-        wanted = (
-            re.search(r"(\d+)\s*$", row[number]) if len(row) > max(number, mark) else None
-        )  # Participant 123456
+        if len(row) <= max(number, mark):
+            continue
+        wanted = re.search(r"(\d+)\s*$", row[number])  # Participant 123456
         if wanted and wanted[1] in by_id:
             row[mark] = f"{by_id[wanted[1]].final:g}"
             filled.add(wanted[1])

@@ -21,18 +21,13 @@ EXTRA = (
 )
 
 
-def need_extra(command: str) -> None:
-    """Raises CourseError where the packages of the extra `grader` are not installed."""
+def need_all(command: str) -> None:
+    """Raises CourseError where a package of the extra `grader` is missing, or the keys: those never travel."""
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise CourseError(
             f"`lesson {command}` needs {', '.join(missing)}; "
             "install it with: pip install 'llm-inference-course[grader]'"
         )
-
-
-def need_keys(command: str) -> None:
-    """The same, and for a course without keys and mutants: those never travel in a package."""
-    need_extra(command)
     if not KEYS.is_dir():
         raise CourseError(
             f"`lesson {command}` works in a checkout of the course: keys and hidden checks are not in the package that "

@@ -12,7 +12,7 @@ from lessonlib.commands import INSTRUCTORS
 from lessonlib.course import CourseError
 
 from .grade_command import COURSE, Course, console, slug_of
-from .needs import need_keys
+from .needs import need_all
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
     ) -> None:
         """What a class got right and what it misunderstood: one page, and tables (CSV)."""
-        need_keys("report")
+        need_all("report")
         from . import fleet
         from .report_reading import read
         from .report_tables import written

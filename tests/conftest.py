@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads on top would only quarrel
@@ -19,6 +20,10 @@ from lessonlib.lab.health import find_chromium, sandbox_works
 
 settings.register_profile("course", deadline=None)  # a slow machine is not a failure
 settings.load_profile("course")
+
+ROOT = Path(__file__).parents[1]
+AXE = Path(os.environ.get("AXE_CORE", ROOT / "tests/browser/node_modules/axe-core/axe.min.js"))
+PROXY = ROOT / "grader/hub/node_modules/.bin/configurable-http-proxy"
 
 # name: does it work here?, and the sentence that says what to do if not.
 PARTS: dict[str, tuple[Callable[[], bool], str]] = {
@@ -42,6 +47,14 @@ PARTS: dict[str, tuple[Callable[[], bool], str]] = {
     "redis": (
         lambda: shutil.which("redis-server") is not None,
         "This test needs Redis: install it (on Debian: apt-get install redis-server).",
+    ),
+    "axe": (
+        AXE.is_file,
+        "This test needs the accessibility checker: run npm ci --prefix tests/browser.",
+    ),
+    "hub proxy": (
+        PROXY.exists,
+        "This test needs JupyterHub's proxy: run npm ci --prefix grader/hub.",
     ),
     "llama.cpp": (
         lambda: (PEERS.parent.parent / ".ready").is_file(),

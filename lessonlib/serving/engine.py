@@ -225,8 +225,9 @@ class AsyncEngine:
     # ------------------------------------------------------------ to the engine thread, and back
 
     def post(self, command: Callable[[], None]) -> None:
-        """Have the engine thread do this between two steps."""
-        self._inbox.put(command)
+        """Have the engine thread do this between two steps; once it is to stop, it ends all there is anyway."""
+        if self.alive:
+            self._inbox.put(command)
 
     def _publish(self, events: list[tuple[Generation, Any]]) -> None:
         assert self._loop is not None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import AXE
 from tests.explorers.tiny import write_tiny
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 
 
 # "package": Playwright keeps an event loop running in this thread, and later tests want their own.
@@ -70,9 +69,7 @@ def screenshots() -> Path:
 
 
 @pytest.fixture(scope="session")
-def axe() -> str:
-    """The source of axe-core, the accessibility checker; skips where nobody has fetched it."""
-    path = Path(os.environ.get("AXE_CORE", AXE))
-    if not path.is_file():
-        pytest.skip("For this test run: npm ci --prefix tests/browser")
-    return path.read_text(encoding="utf-8")
+def axe(needs: Callable[[str], None]) -> str:
+    """The source of axe-core, the accessibility checker."""
+    needs("axe")
+    return AXE.read_text(encoding="utf-8")

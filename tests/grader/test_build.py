@@ -6,9 +6,13 @@ import sys
 
 import nbformat
 import pytest
+from typer.testing import CliRunner
 
-from grader import build
+from grader import build, commands, exercises
 from grader.authoring import BuildError
+from grader.keys import KeyFileError
+from lessonlib.cli import build_app
+from lessonlib.course import CourseError
 
 SOLUTION = 'nbgrader={"solution": true, "grade_id": "91-f"}'
 CHECK = 'nbgrader={"grade": true, "grade_id": "91-f-check", "points": 1} tags=["raises-exception"]'
@@ -309,6 +313,31 @@ def test_the_command_goes_on_after_a_lesson_that_fails(toy):
     done = lesson_build(toy, "--no-execute")
     assert done.returncode == 1
     assert "✗ 89_bad: 89_bad.py line 1, cell 1" in done.stdout and "✓ 90_toy" in done.stdout
+
+
+def test_a_fault_in_a_key_or_a_mutant_is_its_own_lessons(toy, monkeypatch):
+    """Whatever is wrong with one lesson's files, the others are built."""
+    write = commands._write
+
+    def faulty(source, *rest):
+        if source.stem == "90_toy":
+            raise KeyFileError("90_toy.yaml must begin with 'quiz: 90_toy'.")
+        return write(source, *rest)
+
+    monkeypatch.setattr(commands, "_write", faulty)
+    (toy.source.parent / "91_more.py").write_text("# %% [markdown]\n# # More\n")
+    folders = ["--notebooks", str(toy.source.parent), "--course", str(toy.course)]
+    done = CliRunner().invoke(build_app()[0], ["build", "--no-execute", *folders])
+    assert done.exit_code == 1 and "✗ 90_toy: 90_toy.yaml must begin" in done.output
+    assert "✓ 91_more" in done.output
+
+
+def test_a_mutant_without_its_first_line_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(exercises, "MUTANTS", tmp_path)
+    (tmp_path / "02.visible").mkdir()
+    (tmp_path / "02.visible" / "mine.py").write_text("def visible(held, new): ...\n")
+    with pytest.raises(CourseError, match=r"02\.visible/mine\.py of grader/mutants must begin"):
+        exercises.planted("02.visible")
 
 
 def test_an_unknown_lesson_is_answered_with_the_known_ones(toy):

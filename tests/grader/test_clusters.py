@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from distributed import Client
 
 from .releases import as_bytes, notebook, solutions
 from .test_fleet import course, hand_in, points, released  # noqa: F401 - fixtures
@@ -84,6 +85,9 @@ def test_a_running_scheduler_is_used_and_left_running(course, tmp_path):  # noqa
         done = grade(course, "--scheduler", address)
         assert done.returncode == 0, done.stdout + done.stderr
         assert points(course) == due
+        with Client(address) as looking:
+            done_there = looking.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
+        assert done_there > len(due), "it was this one that had the work"
         assert scheduler.poll() is None and worker.poll() is None, "they are somebody else's"
     finally:
         worker.terminate(), scheduler.terminate()

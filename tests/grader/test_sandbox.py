@@ -13,6 +13,11 @@ from grader.locked import LockedKernel
 from grader.sandbox import Jail, SandboxError, bring, diagnose, private_room
 from lessonlib import course
 
+IPYTHONS_OWN = {  # environment variables that a kernel sets itself
+    *("PWD", "JPY_SESSION_NAME", "MPLBACKEND", "PYDEVD_USE_FRAME_EVAL", "TERM", "CLICOLOR", "FORCE_COLOR"),
+    *("CLICOLOR_FORCE", "PAGER", "GIT_PAGER", "LC_CTYPE"),
+}
+
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> Path:
@@ -122,17 +127,7 @@ def test_it_has_no_rights_and_the_graders_environment_is_not_there(kernel, monke
     assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
     assert (status["NoNewPrivs"], status["Seccomp"], status["Seccomp_filters"]) == ("1", "2", "2")
     names = set(said(kernel, "import os; print(*os.environ)").split())
-    added = {
-        "PWD",
-        "JPY_SESSION_NAME",
-        "MPLBACKEND",
-        "PYDEVD_USE_FRAME_EVAL",
-        "TERM",
-        "CLICOLOR",
-        "FORCE_COLOR",
-    }
-    added |= {"CLICOLOR_FORCE", "PAGER", "GIT_PAGER", "LC_CTYPE"}
-    assert names <= kernel.jail.environment().keys() | added
+    assert names <= kernel.jail.environment().keys() | IPYTHONS_OWN
 
 
 FORBIDDEN = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import asynccontextmanager, suppress
 from random import Random
 
@@ -178,6 +180,22 @@ def test_stopping_ends_what_runs_with_an_error(narrow, twin):
             with pytest.raises(EngineStopped, match="again"):
                 async for _ in generation.deltas():
                     pass
+
+    run(work())
+
+
+def test_who_leaves_at_the_very_end_is_not_remembered(narrow):
+    async def work():
+        async with started(narrow) as engine:
+            generation = engine.open([[5]], SamplingParams(max_tokens=40, ignore_eos=True))
+            stopping = asyncio.create_task(engine.stop())
+            await asyncio.sleep(0)  # it has begun
+            generation.abort()
+            await stopping
+            seen = weakref.ref(generation)
+            del generation
+            gc.collect()
+            assert seen() is None
 
     run(work())
 

@@ -20,7 +20,7 @@ import pytest
 
 from lessonlib import LLM, SamplingParams
 from lessonlib.serving.auth import Keys
-from lessonlib.serving.engine import Generation, Served
+from lessonlib.serving.engine import AsyncEngine, Generation
 from lessonlib.serving.reply import Reply
 
 from .conftest import NAME, SECONDS, Running, request_bytes, running
@@ -28,8 +28,16 @@ from .conftest import NAME, SECONDS, Running, request_bytes, running
 SOAK = float(os.environ.get("LESSON_SOAK_SECONDS", "5"))
 CLIENTS = 12
 PROMPTS = ["def f(", "import os\n", "class A:\n    def", "x = " * 50]
-WORK = (Generation, Served, Reply)  # what there is of each request
 HEADERS = {"authorization": "Bearer key-a"}
+
+
+def held(engine: AsyncEngine) -> Counter[str]:
+    """What there is yet of its requests (a sequence holds its generation): other tests' servers may have theirs."""
+    gc.collect()
+    found = gc.get_objects()
+    generations = [it for it in found if type(it) is Generation and it.engine is engine]
+    replies = [it for it in found if type(it) is Reply and it.shared.engine is engine]
+    return Counter(generations=len(generations), replies=len(replies))
 
 
 def one(server: Running, http: httpx.Client, random: Random) -> str:
@@ -75,13 +83,8 @@ def test_nothing_is_left_behind(twin, speculative_model):
             for done in [pool.submit(client, number) for number in range(CLIENTS)]:
                 done.result()
         server.empty()
-        for _ in range(100):  # a handler whose client has gone may have its last lines to run yet
-            gc.collect()
-            left = Counter(type(found).__name__ for found in gc.get_objects() if type(found) in WORK)
-            if not left:
-                break
-            time.sleep(0.1)
-        assert not left, "they are held by somebody, somewhere"
+        # A handler whose client has gone may have its last lines to run yet.
+        server.wait(lambda: not held(server.engine).total(), "nobody holds any of them")
         threads = threading.active_count()
         right = twin.generate([PROMPTS[0]], SamplingParams(temperature=0, max_tokens=20))[0].outputs[0].text
         asked = {"model": NAME, "prompt": PROMPTS[0], "temperature": 0, "max_tokens": 20}

@@ -231,8 +231,6 @@ def test_every_package_of_the_corpus_is_pinned():
     from lessonlib.zoo.corpus import HERE
 
     constraints = HERE.parent.parent / "constraints.txt"
-    if not constraints.is_file():
-        pytest.skip("constraints.txt is not here: this is no checkout")
 
     def canonical(name: str) -> str:
         return re.sub(r"[-_.]+", "-", name).lower()
