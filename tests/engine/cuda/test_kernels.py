@@ -142,6 +142,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         sliding_window=draw(st.sampled_from([None, 1, 5, 40])),
         qk_norm=draw(st.booleans()),
         family="qwen3",
+        max_position_embeddings=512,
     )
 
 
