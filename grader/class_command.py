@@ -74,8 +74,11 @@ def register(app: typer.Typer) -> None:
         dry_run: DryRun = False,
     ) -> None:
         """When a lesson must be handed in; later costs what the late policy says."""
+        from . import freezing
+
         slug, moment = slug_of(lesson, course), _moment(date)
         _need_released(course, slug)
+        freezing.refuse(course, slug)
         if not dry_run:
             with _gradebook(course) as book:
                 book.update_or_create_assignment(slug, duedate=moment.isoformat())
@@ -93,8 +96,11 @@ def register(app: typer.Typer) -> None:
         dry_run: DryRun = False,
     ) -> None:
         """Give one student more time to hand in (twice is not twice as much)."""
+        from . import freezing
+
         slug = slug_of(lesson, course)
         _need_released(course, slug)
+        freezing.refuse(course, slug)
         _warn_of_stranger(course, student)
         if not dry_run:
             with _gradebook(course) as book:

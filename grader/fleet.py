@@ -246,12 +246,20 @@ def seed_of(course: Path, slug: str, keep: bool = True) -> int:
 
 
 def time_factors(course: Path) -> dict[str, float]:
-    """How many times the usual limits a student has: ``.grading/time.json``, kept by `lesson class time`."""
-    try:
-        found = json.loads((course / ".grading" / "time.json").read_text(encoding="utf-8"))
-        return {str(student): float(factor) for student, factor in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    """How many times the usual limits a student has: ``.grading/time.json``, kept by `lesson class time`.
+
+    Raises CourseError where that file is damaged: whoever was promised more time would get the usual.
+    """
+    path = course / ".grading" / "time.json"
+    if not path.is_file():
         return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(student): float(factor) for student, factor in found.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise CourseError(
+            f"{path} is damaged ({error}); mend it, or delete it and say every student's time again."
+        ) from None
 
 
 def plain_bytes(path: Path) -> bytes | None:

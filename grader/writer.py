@@ -160,6 +160,9 @@ def late_policy(config: Config) -> Any:
     try:
         found = AssignLatePenalties(config=config)
         found.init_plugin()
+        rule = type(found.plugin_inst)
+        if unknown := sorted({*config.get(rule.__name__, {})} - {*rule.class_trait_names(config=True)}):
+            raise ValueError(f"{rule.__name__} has no {', '.join(unknown)}")  # traitlets would pass over it
         return found
     except Exception as error:  # a module that is not there, a value of the wrong kind, the rule's own
         why = f"{error}".splitlines()[0][:200] if f"{error}" else type(error).__name__

@@ -72,10 +72,27 @@ def test_other_cells_do_not_cost_what_was_handed_out(graded, say):  # noqa: F811
     assert (tree(graded / "release"), gradebook(graded)) == before and before[0]
 
 
-def test_a_frozen_lesson_is_not_released_again(graded, say):  # noqa: F811
+@pytest.mark.parametrize(
+    "command",
+    [["release", "02"], ["class", "due", "02", "2026-12-01"], ["class", "extend", "02", "ada"]],
+    ids=["release", "due", "extend"],
+)
+def test_what_a_mark_hangs_on_is_not_changed_in_a_frozen_lesson(graded, say, command):  # noqa: F811
     say("class", "freeze", "02")
+    before = gradebook(graded)
     with pytest.raises(CourseError, match="was frozen on"):
-        say("release", "02")
+        say(*command)
+    assert gradebook(graded) == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"ada": "much"}'])
+def test_a_damaged_list_of_times_is_no_empty_one(graded, say, text):  # noqa: F811
+    path = graded / ".grading" / "time.json"
+    path.write_text(text)
+    for command in (["grade", "02"], ["class", "time", "bob", "2"]):
+        with pytest.raises(CourseError, match=r"time\.json is damaged .* say every student's time again"):
+            say(*command)
+    assert path.read_text() == text
 
 
 @pytest.mark.parametrize(
@@ -85,6 +102,10 @@ def test_a_frozen_lesson_is_not_released_again(graded, say):  # noqa: F811
         (
             "c.AssignLatePenalties.plugin_class = 'grader.late.PerDay'\nc.PerDay.share = 'ten'",
             "late policy .* cannot",
+        ),
+        (
+            "c.AssignLatePenalties.plugin_class = 'grader.late.PerDay'\nc.PerDay.shere = 0.2",
+            "late policy .*PerDay has no shere",
         ),
         ("c.AssignLatePenalties(", r"nbgrader_config\.py cannot be read"),
         ("import nothing_of_the_kind", r"nbgrader_config\.py cannot be read"),
