@@ -99,7 +99,7 @@ predict.compare(
 )
 
 # %% [markdown]
-# Each bit less doubles the error, because it doubles the step. At 4 bits more than half of the matrix has become 0, at
+# Down to 4 bits each bit less doubles the error, because it doubles the step. At 4 bits more than half of the matrix has become 0, at
 # 2 bits nearly all of it. Yet people run models in 4 bits every day. What do they do differently?
 #
 # ## ● One large weight spoils the grid for all
@@ -181,7 +181,8 @@ hidden(quantize_int8)
 #
 # **Question: how large is a "4-bit model"?**
 #
-# The calculation you find on the web is *number of weights × 4 bits*. For pico:
+# The calculation you find on the web is *number of weights × 4 bits*. For pico (the table that follows has two formats of
+# 4 bits: INT4, and **NF4**, which has a table in place of a grid; its section comes later):
 
 # %%
 promised = full // 2 * 4 // 8
@@ -213,7 +214,7 @@ for name, (scheme, options) in FORMATS.items():
 predict.compare("03.bytes", measured=sizes["INT4, groups of 64"] / 1e6, unit="million bytes")
 
 # %% [markdown]
-# A quarter was promised, almost a third it is. Two things were forgotten.
+# A quarter was promised, and it is almost a third. Two things were forgotten.
 #
 # **Scales are bits too.** A group of 64 weights in the engine's INT4 has a scale and an offset of 16 bits each (an
 # *offset* moves the grid, so that it need not be centred at 0):
@@ -224,6 +225,9 @@ predict.compare("03.bytes", measured=sizes["INT4, groups of 64"] / 1e6, unit="mi
 # quantization** stores those float32 as codes of 8 bits in their turn, with one float32 for every 256 of *them*:
 #
 # > 4 + 8 / 64 + 32 / (64 × 256) = **4.127** bits a weight.
+#
+# (The column is for one matrix, whose rows are 256 long. Elsewhere in pico rows are 704 long and are filled up to 768 for
+# groups of 128, which makes 4.34 bits on average: the number in the picture above.)
 #
 # **Not everything is in 4 bits.** The embedding and the output layer (in pico they are one and the same matrix) stay in
 # 8 bits here, because every prediction passes through them. In a small model they are a good part of it, in a large one
@@ -365,7 +369,7 @@ hidden(dequantize_nf4)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Is the table worth it? Of our matrix, at about the same number of bits:
+# Is the table worth it? For our matrix, at about the same number of bits:
 
 # %%
 from lessonlib.engine.quantize.int4 import Int4Linear
@@ -381,8 +385,9 @@ for name, layer in (
     )
 
 # %% [markdown]
-# Close together. A better table is one way to spend half a bit, an offset for every group is another. Which of them
-# wins depends on the model. So let us ask the model.
+# Close together. An offset for every group costs INT4 a quarter of a bit a weight and makes the error smaller. The table
+# itself costs nothing: the half bit of NF4 is its float32 scale, and double quantization makes an eighth of that, at
+# hardly any more error. How much of this the text notices, only the model can say. So let us ask it.
 #
 # ## ● Does it still write Python?
 #
@@ -419,14 +424,18 @@ for name, small in (
     ("INT4, one scale a matrix", one_grid_a_matrix(4)),
     ("3 bits, one scale a matrix", one_grid_a_matrix(3)),
     ("INT4, groups of 128", stored_as("int4", group_size=128)),
+    ("INT4, groups of 64", stored_as("int4")),
     ("INT4, groups of 32", stored_as("int4", group_size=32)),
+    ("NF4", stored_as("nf4")),
+    ("NF4, double", stored_as("nf4", double=True)),
 ):
     print(f"{name:28} perplexity {perplexity(small, held_out).perplexity:9.2f}")
 
 # %% [markdown]
 # INT8 costs nothing one could notice, even on one grid a matrix. With 4 bits on one grid, pico hesitates between half
 # as many tokens again; with 3, nothing of the model is left: errors add up slowly, then all at once. But in groups,
-# four bits cost a few percent, and the smaller the groups, the less.
+# four bits cost a few percent, and the smaller the groups, the less. NF4 comes out a little behind INT4 here, though its
+# error was as small: what an error does depends on where it is.
 #
 # This is one text and one small model. Others will forgive more or less: *measure on your own texts.*
 #
@@ -444,9 +453,9 @@ predict(
 
 # %% [markdown]
 # First on paper. The picture takes the bytes and the FLOPs of a step, divides each by what a processor can do at best,
-# and calls the slower one the time. (It is called a *roofline*.) Change the weights from 16 bits to INT4 at batch 1,
-# then at batch 256. A **batch** is the number of texts that are written at the same time: they share the fetching of
-# weights, but not the computing.
+# and takes the longer of the two times. (It is called a *roofline*. The *ridge* is how many FLOPs this chip can do in the
+# time it takes to fetch one byte.) A **batch** is what is written at the same time; its texts share the fetching of
+# weights, but not the computing. Change the weights from 16 bits to INT4 at batch 1, then at batch 1,024.
 
 # %% id="03-roofline"
 explorers.roofline("Llama-3.1-8B", batch=1)
@@ -516,8 +525,8 @@ predict.compare(
 #   prompt it is the other way round, and by far.) On your machine it may be neither.
 # - **NF4 writes slower**, although it is the smallest of the four. PyTorch has no fused kernel for it, so each step
 #   first turns all weights back into 16 bits, and then does what BF16 does. It saves memory and costs time.
-# - **Reading a prompt gains little or nothing from fewer bits.** 256 tokens share each fetched weight, so fetching was
-#   not the trouble, and unpacking comes on top.
+# - **Reading a prompt gains nothing from fewer bits; here it loses.** 256 tokens share each fetched weight, so fetching
+#   was not the trouble, and unpacking comes on top.
 #
 # > **Fewer bits are faster when the step is memory-bound *and* a kernel computes with the codes as they are stored.
 # > Otherwise they are only smaller.**
@@ -553,8 +562,8 @@ try:
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     theirs = AutoModelForCausalLM.from_pretrained(resolve("pico"), quantization_config=config)
-except (ImportError, RuntimeError) as error:
-    print(f"Not run here ({str(error).splitlines()[0]}): pip install transformers bitsandbytes accelerate")
+except (ImportError, RuntimeError) as problem:
+    print(f"Not run here ({str(problem).splitlines()[0]}): pip install transformers bitsandbytes accelerate")
 else:
     size, number = theirs.get_memory_footprint(), theirs.num_parameters()
     print(f"{size:,} bytes for {number:,} parameters: {8 * size / number:.2f} bits each")
@@ -567,8 +576,9 @@ else:
     print(their_tokenizer.decode(theirs.generate(**inputs, max_new_tokens=12, do_sample=False)[0]))
 
 # %% [markdown]
-# What the four settings mean, now that you know: `load_in_4bit` replaces the linear layers (the embedding stays at 16
-# bits, which is why it is *not* 4 bits a parameter); `quant_type="nf4"` is the table (the default, `"fp4"`, is another
+# (Their count leaves the scales out; with them it is nearer to 5.4 bits.) What the four settings mean, now that you know:
+# `load_in_4bit` replaces the linear layers (the embedding stays at 16 bits, which is why the model takes more than 4 bits
+# a parameter); `quant_type="nf4"` is the table (the default, `"fp4"`, is another
 # table); `double_quant` stores the blocks' maxima in 8 bits; and `compute_dtype` is the format into which the weights
 # are turned back, *for every product*. Nothing is computed in 4 bits here.
 
@@ -661,7 +671,7 @@ earned("03_quantization")
 #   half a step.
 # - The largest weight of a group sets its step. Small groups hold outliers in check and cost bits: INT4 or NF4 in
 #   groups of 64 is 4.5 bits a weight, 4.13 with double quantization.
-# - NF4's codes are places in a table, not numbers.
+# - NF4's codes are places in a table, not numbers (full track).
 # - INT8 is nearly free in quality. Four bits cost a little in groups, and much on one grid.
 # - It is faster where a step waits for memory *and* a kernel computes with the codes. Otherwise it is only smaller.
 #

@@ -314,3 +314,13 @@ def test_a_random_split_flatters():
     figures = splits(read(gather(25, 200)))
     recalls = {split: values["recall at 1.0%"] for split, values in figures.items()}
     assert recalls["random split"] > recalls["families held out"] > recalls["all sources held out"]
+
+
+def test_descriptions_are_read_whoever_reads_the_metadata():
+    """setuptools brings a reader of its own, which takes the place of Python's once anything imports it."""
+    told = "from lessonlib.security.evaluation.validator import descriptions; print(len(descriptions(50)))"
+    for first in ("", "import setuptools._vendor.importlib_metadata; "):
+        found = subprocess.run(
+            [sys.executable, "-c", f"import setuptools; {first}{told}"], capture_output=True, text=True
+        )
+        assert found.stdout == "50\n", found.stderr

@@ -109,7 +109,8 @@ def descriptions(limit: int = 1500) -> list[str]:
     """Passages of the installed packages' own descriptions: real prose that no training has seen, all of it benign."""
     passages = []
     for package in sorted(importlib.metadata.distributions(), key=lambda found: found.name or ""):
-        text = (package.metadata.get_payload() or "") if package.metadata else ""  # type: ignore[attr-defined]
+        # Not get_payload(): the importlib_metadata that setuptools brings, and puts in its place, leaves that empty.
+        text = package.metadata.json.get("description", "") if package.metadata else ""
         blocks = [block.strip() for block in re.split(r"\n\s*\n", str(text)) if len(block) > 40]
         passages += ["\n\n".join(blocks[at : at + 2])[:900] for at in range(0, len(blocks), 5)]
     return Random(0).sample(passages, min(limit, len(passages)))
