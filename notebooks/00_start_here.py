@@ -49,7 +49,7 @@ for seed in range(3):
 # 3. **Logits**: the *model* turns the numbers into one score for every token it knows. A score like that is called a
 #    *logit*.
 # 4. **Sampling**: the scores become probabilities, and one token is chosen.
-# 5. **Detokenize**: the number of that token becomes text again, and is put behind the prompt.
+# 5. **Detokenize**: the number of that token becomes text again, and is appended to the prompt.
 #
 # Then it starts over, with a prompt that is one token longer. Press **Next token** and follow the data.
 
@@ -160,7 +160,7 @@ progress()
 # | 07 | Security | who would abuse it, and how do you notice? |
 # | 08 | Capstone | can you build all of it? |
 #
-# The progress table says which of them are on this machine.
+# The progress table shows how far you are in each.
 #
 # ## ● What you should be able to say now
 #

@@ -215,7 +215,7 @@ except RuntimeError as error:
 # | row 0 | `def` | ` f` | `ib` | `(` | **`n`** |
 # | row 1 | `import` | **` os`** | · | · | · |
 #
-# The model computes every position from the tokens *before* it, so padding on the right cannot disturb the real tokens. But
+# The model computes every position from its own token and those *before* it, so padding on the right cannot disturb the real tokens. But
 # the last column is no longer everybody's last token: the logits of a row must be read at **its own last real position**,
 # the bold ones.
 
@@ -358,7 +358,7 @@ print(f"tokens processed: {works[128].tokens / cached.tokens:.1f} times fewer")
 
 # %% [markdown]
 # The two ratios differ, and that is worth a thought. A processor digests 100 tokens in one pass far faster than 100 passes
-# with one token each, so *fewer tokens* is not *proportionally less time*. Lesson 04 makes a business of it.
+# with one token each, so *fewer tokens* is not *proportionally less time*. Lesson 04 makes use of it.
 #
 # ## ● The picture to remember
 #
@@ -370,7 +370,7 @@ explorers.autoregressive(model)
 # %% [markdown]
 # ## A closer look: what exactly is quadratic?
 #
-# Many texts say "attention is O(N²)" at this point, and mean something else. A model has two kinds of work:
+# Many texts say "attention is O(N²)" (it grows like N²) at this point, and mean something else. A model has two kinds of work:
 #
 # - **linear layers** (multiplying with the learned weights): the same work for every token that is run;
 # - **attention**: every token that is run *looks at* every token before it, so its work grows with the length.

@@ -144,13 +144,14 @@ predict.compare("02.same", measured=different, unit="tokens")
 
 # %% [markdown]
 # Not a shortcut that costs quality, then: the same sums, done once. One honest footnote: a computer adds in a different
-# *order* in the two cases, so logits may differ in their last digits. Where two tokens are likely to within a millionth, one
+# *order* in the two cases, so logits may differ in their last digits. Where two tokens are *equally* likely to within a millionth, one
 # loop may take the one and the other the other. It did not happen here, and it is no reason to distrust the cache; it is a
 # reason to compare numbers with a tolerance and never with `==`.
 #
 # ### What exactly becomes cheaper?
 #
-# The engine's arithmetic (`costs.predict`, which agrees exactly with its counters) keeps linear layers and attention apart, as
+# The engine's arithmetic (`costs.predict`, which agrees exactly with its counters) counts **FLOPs**, single additions and
+# multiplications. It keeps linear layers, where a token is multiplied with the learned weights, and attention apart, as
 # in lesson 01. First the work of *one step*, the one that makes token number N; then of all N steps together.
 
 # %%
@@ -185,13 +186,13 @@ for n in (250, 500, 1000, 2000):
 # | linear layers | N² (four-fold when N doubles) | **N** (doubles) |
 # | attention | N³ (eight-fold) | **N²** (four-fold) |
 #
-# Many pages write "attention is O(N²), the cache makes it O(N)". For a single step that is so. For a whole text it is one
+# Many pages write "attention is O(N²), the cache makes it O(N)". (O(N²) reads: it grows like N².) For a single step that is so. For a whole text it is one
 # power more: N³ before, and N² is what is *left*, with the cache.
 
 # %% [markdown]
 # ## The version you find on the web
 #
-# The idea fits in a few lines, and so it stands in many tutorials in nearly the same few lines. We take them and let pico run
+# The idea fits in a few lines, and many tutorials give it in nearly the same few lines. We take them and let pico run
 # on them. (We have only given its decisions, `positions`, `keep` and `mask`, names of their own, so that we can mend them
 # one by one.) pico asks three things of a cache: `begin` (how many tokens come, and where do they stand?),
 # `attend` (once in every layer), and `end`. `F.scaled_dot_product_attention` is PyTorch's name for the three lines above,
@@ -461,6 +462,7 @@ hidden(CachedAttention)
 # what must be *the same* in any right cache.
 #
 # One experiment by hand: two tokens at once, and the same two one by one. The second token should get the same answer.
+# (`toy_cache("from 0")` makes a cache with the **offset** bug, so here it does not.)
 
 # %%
 at_once = toy_cache("from 0").attend(*qkv([3, 1]))
@@ -651,6 +653,8 @@ hidden(KVCache)
 #
 # > bytes per token = 2 × layers × KV heads × head_dim × bytes per number
 #
+# (*Heads*: a layer has several attentions side by side, each with keys and values of its own.)
+#
 # Llama-2-7B has 32 layers and 32 KV heads of 128 numbers, 2 bytes each (16 bits). Guess first. (A KiB is 1,024 bytes, a MiB
 # 1,024 KiB, a GiB 1,024 MiB.)
 
@@ -705,7 +709,8 @@ explorers.kv_cache("pico", view="cost")
 #
 # ### Fewer heads, afterwards
 #
-# Could one halve the KV heads of a finished model? We try it on pico: give every query head a KV head of its own (copies), or
+# Could one halve the KV heads of a finished model? We try it on pico, which runs in 32 bits here (so a token takes twice the
+# bytes of the table above): give every query head a KV head of its own (copies), or
 # let all share one (the average of the two). The quality is measured by **perplexity**: how many equally likely tokens
 # the model hesitates between, on average, before each token of a text. Lower is better. The text is a module of
 # Python that pico was never trained on. (A different version of Python may have a slightly different text.)
@@ -765,13 +770,13 @@ for quantization in (None, "int8", "int4"):
 
 # %% [markdown]
 # Measured with all that is stored, scales included, 8 bits are really 8.5, and 4 are 4.5. INT8 leaves the first
-# two decimals of the perplexity alone; INT4 costs a little, and one can see it. (pico runs in 32 bits on this machine. A server
-# usually begins at 16, so there INT8 halves the cache and does not quarter it.) This is one text and one small model:
+# two decimals of the perplexity alone; INT4 costs a little, and one can see it. (A server usually begins
+# at 16 bits, so there INT8 halves the cache and does not quarter it.) This is one text and one small model:
 # a reason to try it on yours, not a proof.
 #
 # ### Exercise 5 · `kv_bytes` (full track)
 #
-# Real models say their shape in a file `config.json`. Work out from it how many bytes the keys and values of `tokens` tokens
+# Real models state their shape in a file `config.json`. Work out from it how many bytes the keys and values of `tokens` tokens
 # take, as a whole number. `config` is a dict with the entries
 #
 # - `num_hidden_layers`, `hidden_size`, `num_attention_heads` (the query heads), and sometimes
@@ -822,6 +827,7 @@ per_token = costs.kv_bytes_per_token(llama_2_7b)
 print("tokens held, all users together    of what a step reads, the cache is")
 for held in (1_000, 4_096, 4 * 4_096, 16 * 4_096):
     print(f"{held:16,} {held * per_token / (held * per_token + weights):31.0%}")
+print(f"equal at {weights / per_token:,.0f} tokens")
 
 # %% [markdown]
 # With sixteen full conversations at once, a step spends most of its reading on caches. That is why fewer KV heads and fewer bits
@@ -836,9 +842,11 @@ used = cache.lengths[0] * costs.kv_bytes_per_token(config, 4)
 print(f"reserved {cache.nbytes:,} bytes, used {used:,}: {used / cache.nbytes:.1%}")
 
 # %% [markdown]
-# `cat` takes no more than it needs but copies without end; one large piece copies nothing but lies idle. The way out is the
-# one that operating systems found for programs: memory in small **blocks**, handed out one by one as a text grows. Go through
-# the events in the picture. You will build the part that hands out the blocks in lesson 04.
+# `cat` takes no more than it needs but copies without end; one large piece copies nothing, but most of it lies idle. The way out
+# is the one that operating systems found for programs: memory in small **blocks**, handed out one by one as a text grows; a
+# *block table* lists those of a text. Texts that begin alike can share blocks: *count* says how many texts hold one, and
+# whoever must write into a shared block gets a copy of it first (*copy-on-write*). Go through the events in the picture,
+# beside which the one large piece is called a *slab*. You will build the part that hands out the blocks in lesson 04.
 
 # %% id="02-explorer-blocks"
 explorers.paged_blocks()
@@ -860,8 +868,8 @@ earned("02_kv_cache")
 # - A new token needs the *keys and values* of all tokens before it, and not their queries. They never change, so they are kept.
 # - The text stays the same token for token. Linear work falls from N² to N, attention from N³ to N².
 # - A right cache continues the *positions*, *masks* several new tokens, can be *reset*, and is not written to by a call that
-#   does not use it. None of the four faults stops with an error.
-# - `torch.cat` copies N² bytes; preallocated memory copies each token once, and `rewind` copies nothing.
+#   does not use it. None of the four faults stops with an error. (Full track.)
+# - `torch.cat` copies N² bytes; preallocated memory copies each token once, and `rewind` copies nothing. (Full track.)
 # - The price is memory: 2 × layers × KV heads × head_dim numbers a token, half a MiB for Llama-2-7B. GQA (in training) and
 #   INT8 (any time) bring it down.
 #
