@@ -111,7 +111,8 @@ with torch.inference_mode():
 #
 # A chip has two limits: how fast it computes, and how fast it reads. A step takes as long as the *slower* of the two. Move
 # *batch* and watch the point climb until it hits the roof; then choose a laptop. (`context` is how many tokens each text
-# has in its KV cache. Those have to be read as well, and they are *not* shared.)
+# has in its KV cache. Those have to be read as well, and they are *not* shared. The *ridge* is the corner of the roof: with
+# so many FLOPs a byte, computing and reading take equally long.)
 
 # %% id="04-roofline"
 explorers.roofline(batch=8)
@@ -376,8 +377,8 @@ print(f"{sum(same)} of {len(same)} answers are those of the request run alone")
 # %% [markdown]
 # ## ● The picture to remember
 #
-# Change the lengths, the arrivals and the number of slots. What makes the gap between the first two rows large? Choose
-# *equal lengths* from the menu: where is the gap now?
+# Change the lengths, the arrivals and the number of slots. What makes the gap between the first two charts large? Choose
+# *equal lengths* from the menu: where is the gap now? (*Chunked prefill*, *computed again* and the blocks come further down.)
 
 # %% id="04-batching"
 explorers.batching()
@@ -466,7 +467,7 @@ print(numbers, "should be [4]")
 # %% [markdown]
 # ### The repaired version
 #
-# Three rules mend it: *let in, run once, take out, let in again*, each finished before the next begins. Here it is with the
+# Three rules mend it: *let in, run once, take out*, each finished before the next begins. Here it is with the
 # engine's parts, so that it is a true batcher with a KV cache. The scheduler keeps both queues and decides who runs
 # (`schedule` lets in) and which of their tokens run: all of the prompt at first, then the newest. `retire` takes out. Where
 # the keys and values of a request lie is written in its `table`; more about that below.
@@ -699,7 +700,7 @@ print(chart(even_passes, slots=4))
 
 # %% [markdown]
 # Exactly the same. Static batching is fine for a heap of work whose texts are equally long (classifying ten thousand
-# reviews with one word each, say), or sorted by length. The gain of continuous batching is the *spread* of the lengths.
+# reviews with one word each, say), or sorted by length. The gain of continuous batching comes from the *spread* of the lengths.
 #
 # And the spread of the arrivals. The next cell replays 200 requests in a simulation. (TTFT p50 is how long the typical request
 # waits for its first token; p95 is exceeded by 5 in 100. TPOT is the time per token after that.) Equal lengths, but people come
@@ -719,7 +720,7 @@ compare(arrivals(gap=1.0))
 #
 # ## Where continuous batching loses
 #
-# **A long prompt holds everybody up.** A pass takes as long as the tokens in it. Four people read along; then somebody
+# **A long prompt holds everybody up.** The more tokens in a pass, the longer it takes. Four people read along; then somebody
 # pastes 1,800 tokens, and the scheduler puts them all into the next pass. The way out is to read the prompt in pieces,
 # **chunked prefill**: at most so many tokens in one pass, those who are writing first.
 
@@ -774,12 +775,12 @@ for size in (1, 16, 128, 2048):
 
 # %% [markdown]
 # **Blocks** of 16 tokens waste a few places at the end of each text, on average half a block; one piece for the whole
-# context wastes nearly everything. Why not blocks of 1, then? Because each block is an entry in a table that has to be
-# looked up by attention, and because whole blocks are what can be shared, as you will see.
+# context wastes nearly everything. Why not blocks of 1, then? Because each block is an entry in a table that attention has
+# to look up, and a piece to be named and found again when it is shared: sixteen times as many for blocks of 1.
 #
 # The list of a text's blocks is its **block table**: token p lies in block `table[p // 16]`, at place `p % 16`. The blocks
 # may lie anywhere. This is how operating systems give memory to programs (*paging*), and for keys and values it is called
-# **PagedAttention** (Kwon et al. 2023). Play the events again, now with the eyes of somebody who has to write it: what does
+# **PagedAttention** (Kwon et al. 2023). Play the events again, now through the eyes of somebody who has to write it: what does
 # each event do to the count of a block's holders?
 
 # %% id="04-paged-blocks"
@@ -796,7 +797,7 @@ explorers.paged_blocks()
 #   MemoryError(...)`, and take none.
 # - `share(new, old, tokens)`: the request `new` begins with the same `tokens` tokens as `old`. Its table begins with the
 #   *same* blocks, but only those that are *full* of common tokens: into the last, half-full one each will write something
-#   else. Return the new table.
+#   else. (Simpler than the picture: what is never shared half-full need not be copied.) Return the new table.
 # - `release(name)`: the request is gone. A block that others hold stays theirs.
 
 
@@ -946,9 +947,10 @@ earned("04_batching")
 # - A static batch costs *idle slots* (it lasts as long as its longest answer), *queueing* (newcomers wait for all of it)
 #   and *padding*.
 # - Continuous batching: admit, one forward pass, retire, admit. One pass for all, and no list that changes under the loop.
-# - With equal lengths that begin together, both are the same. The gain is the spread of lengths and arrivals.
+# - With equal lengths that begin together, both are the same. The gain comes from the spread of lengths and arrivals.
 # - KV memory in blocks wastes half a block a text; full blocks with the same beginning are shared, and counted.
-# - TTFT, TPOT and throughput, in percentiles: from the *arrival* on, gaps only, all tokens by all time.
+# - TTFT counts from the *arrival*, TPOT only the gaps after it; quote both in percentiles. Throughput is all tokens divided
+#   by the whole time.
 #
 # **Next:** lesson 05, speculative decoding: if a pass for eight tokens costs far less than eight passes, could a *single*
 # text use that? Where you stand: `lesson progress` in a terminal.

@@ -74,10 +74,10 @@ predict.compare("05.bytes", measured=f"about {moved:.0f} time", note=f"{moved:.4
 #
 # The picture shows it for a real model on a real chip, by the numbers of the data sheet. Take *batch* for the number
 # of tokens in a pass. Move it from 1 to 6: does the time of a step change? Then look for the batch where computing
-# takes over.
+# takes over. (With long contexts it never does: each sequence brings a cache of its own that has to be read.)
 
 # %% id="05-roofline"
-explorers.roofline(batch=1, context=1024)
+explorers.roofline(batch=1, context=128)
 
 # %% [markdown]
 # (Batch counts *sequences*, which all have a cache of their own to be read. Five tokens of one sequence share theirs,
@@ -255,7 +255,8 @@ predict.compare("05.passes", measured=checking.forward_calls, unit="passes")
 # %% [markdown]
 # The same 64 tokens, to the last one, in a fraction of the passes. The bill has two parts, though: fewer passes of
 # the large model, and many of the small one. Add up the megabytes, and compare: *that* is the gain. If memory is what
-# you wait for, it is also the time. Here is the clock of this machine (yours will differ):
+# you wait for, it is also the time. Here is the clock of this machine. (Yours will differ. And it shows less than the
+# table of passes promised: the engine has more to do than passes, and this is one run, not the quickest of twenty.)
 
 # %% id="05-speed" tags=["nbval-ignore-output"]
 for name, llm in (("without drafts", plain), ("with pico-draft", speculative)):
@@ -303,6 +304,10 @@ explorers.speculative(model, draft, tokenizer=tokenizer)
 # q proposes A half of the time, and it stands with 0.2 / 0.5: that makes 0.2 of all draws, exactly what p wants. In 3
 # of 10 cases the draft goes, and what is missing is C, all 0.3 of it. Draw the replacement there, and the sums are p.
 #
+# So it is with any number of tokens. Token x comes as a standing draft in min(p, q) of all draws. Drafts go in
+# 1 − Σ min(p, q) of them, which is Σ max(0, p − q): the very sum by which the residual is divided to sum to 1. So x gains
+# exactly max(0, p − q), and min(p, q) + max(0, p − q) = p.
+#
 # **The mistake that looks right:** "the draft was refused, so let pico draw one itself, from p". Then A gets another
 # 0.3 · 0.2 on top of the 0.2 it has already. Guess whether one would notice.
 
@@ -319,7 +324,7 @@ predict(
 #
 # Real distributions: what pico and pico-draft say after `for line in`, with `top_k=8` so that the tokens fit on a
 # picture. We draw 200,000 times by each rule and measure the **total variation** from p: half the sum of all
-# differences, which is the share of draws that went to the wrong token.
+# differences without their signs, which is the share of draws that went to the wrong token.
 
 # %%
 from lessonlib.engine.sampling import distribution
@@ -470,7 +475,7 @@ for k, r in runs.items():
     print(f"{k:2} {counted:8.2f} {formula:8.2f} {counted / (1 + k * c):8.2f} {formula / (1 + k * c):8.2f}")
 
 # %% [markdown]
-# Counted and formula come close; each row is only 72 passes, of another text each. The *speed-up* of the formula
+# Counted and formula come close, k = 8 excepted: each row is only 72 passes, and every k wrote its own text. The *speed-up* of the formula
 # rises, has one top, and falls: with eight drafts you pay for eight, and the last ones hardly ever count. Play with
 # it on the second page (*when it pays*) of the picture with the diamonds.
 #
@@ -542,7 +547,8 @@ print("text:  …", tokenizer.tokens(beginning[-6:]))
 print("guess:  ", tokenizer.tokens(look_up(beginning)))
 
 # %% [markdown]
-# It has found the other method with the same arguments. Now go through whole texts, written by people, and ask at
+# It has found the other method with the same arguments. (A guess that was looked up was not drawn from anything: it was
+# certain, so its q is 1. It stands with probability p / 1, and the residual is p without it.) Now go through whole texts, written by people, and ask at
 # each token: was something found, and was it right?
 
 # %%
@@ -555,7 +561,7 @@ of the two it will be."""
 
 
 def hits(text):
-    """Of each place in a text: None where no n-gram was found, else whether its guess was right."""
+    """For each place in a text: None where no n-gram was found, else whether its guess was right."""
     ids, index, found = tokenizer.encode(text), NgramIndex(max_n=4, min_n=2), []
     for token in ids:
         ahead = index.continuation(1)
@@ -581,7 +587,7 @@ for name, example in texts.items():
 #
 # ## ● Where it loses
 #
-# **1. A bad draft model, or a dear one.** Three draft models for pico: one with random weights, pico-draft, and *pico
+# **1. A bad draft model, or an expensive one.** Three draft models for pico: one with random weights, pico-draft, and *pico
 # itself*, who is always right.
 
 # %%
@@ -598,7 +604,7 @@ for name, helper in (("random weights", clueless), ("pico-draft", draft), ("pico
     print(f"{name:14} {rate:8.0%} {brought:15.2f} {price:13.2f} {speed:10.2f}")
 
 # %% [markdown]
-# The clueless one wastes its passes: slower than no drafts at all. The perfect one is as dear as the target: five
+# The clueless one wastes its passes: slower than no drafts at all. The perfect one is as expensive as the target: five
 # tokens for the price of five. A draft model must be *similar and cheap at once*, and the two pull in opposite
 # directions.
 #
@@ -632,13 +638,13 @@ for batch in (1, 2, 4, 8, 64, 128, 256, 512):
 # At some size of the batch the same drafts that nearly tripled the speed make it *slower*: on the H100 in the
 # hundreds, on a laptop with 8. (With long contexts it is later: then a pass waits for the caches.) Some
 # servers therefore switch speculation off under load. Our engine decides for each request, by what its drafts have
-# brought so far; load it does not look at.
+# brought so far; it does not look at load.
 #
 # ### Two more (full track)
 #
 # **3. A high temperature?** One reads that speculation fails there. Let us look at the code text from above, with the
 # chance that a guess stands averaged over all its places: for drafts drawn from pico-draft, that is the overlap of p
-# and q; for a guess that was *looked up* (an n-gram, or the draft model's favourite), it is simply p of that guess.
+# and q; for a guess that is certain (an n-gram, or the draft model's favourite), q is 1 and it is p of that guess.
 
 # %%
 ids = torch.tensor([tokenizer.encode(code)])
@@ -659,9 +665,9 @@ for temperature in (0.01, 0.5, 1.0, 1.5, 2.0, 3.0):
 # more. And text at temperature 3 is rubbish, however fast it comes.)
 #
 # **4. Kernels, and fast targets.** In our benchmarks (`benchmarks/README.md` in the course's repository, table
-# *speculative*) pico-draft clearly speeds up pico in bfloat16. In int4 it gains next to nothing: more tokens cost
-# more there. And with our compiled int8 path it gains nothing at all: a pass of pico has become so quick that the
-# draft model is dear beside it. *The faster the target, the harder it is to help.*
+# *speculative*) pico-draft clearly speeds up pico in bfloat16. In int4 it gains next to nothing on
+# that machine: more tokens cost more there. And with our compiled int8 path (the whole pass as one piece of machine
+# code) it gains nothing at all: a pass of pico has become so quick that the draft model is expensive beside it. *The faster the target, the harder it is to help.*
 #
 # ### Exercise 4 · `choose_k` (full track)
 #
@@ -705,7 +711,7 @@ hidden(choose_k)
 #
 # - **Quote speed-ups with their conditions.** Model pair, kind of text, temperature, batch and kernel all decide; "2
 #   to 3 times" without them says nothing.
-# - **It speeds up the answer, not the wait for its first token.** The prompt has to be read as before, by two models
+# - **It shortens the time of the answer, not the wait for its first token.** The prompt has to be read as before, by two models
 #   now.
 # - **It needs memory.** The draft model's weights, and a KV cache for it as well.
 # - **Both models must share a vocabulary.** The ids that one proposes, the other has to judge.
@@ -730,7 +736,7 @@ earned("05_speculative")
 #   exactly; drawing the replacement from p would be biased.
 # - With acceptance a, k drafts bring 1 + a + … + aᵏ tokens a pass and cost k draft passes: there is a best k,
 #   sometimes 0.
-# - It loses with a draft model that is unlike the target or dear, with looked-up guesses at high temperature, in
+# - It loses with a draft model that is unlike the target or expensive, with looked-up guesses at high temperature, in
 #   large batches, and with kernels for which more tokens are not free.
 #
 # **Next:** lesson 06, deployment: where should a model run, and what does that cost?
