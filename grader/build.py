@@ -164,6 +164,8 @@ def compose(
     """
     instructor = authoring.read_lesson(source)
     student = release.student_version(instructor)
+    if sentence := completeness.complaint(source.stem, instructor, student):  # before the minute that it runs
+        raise BuildError(f"{source.name}: {sentence}")
     if execute:
         execution.run(student, f"{source.name} without solutions", on_cell)
     outputs.tidy(student)
@@ -191,8 +193,6 @@ def _inspect(source: Path, instructor: NotebookNode, student: NotebookNode, exec
             raise BuildError(
                 f"{source.name}, cell {cell.id} passes without a solution; make its check fail on the blank."
             )
-    if sentence := completeness.complaint(source.stem, instructor, student):
-        raise BuildError(f"{source.name}: {sentence}")
     text = "\n".join(outputs.strings(student))
     for line in authoring.secret_lines(instructor):
         if line in text:

@@ -66,7 +66,10 @@ def _exercises(release: Release) -> Iterator[str]:
     cells = {cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in release.cells}
     for name in sorted(declared | {*probed} | asked):
         if name not in declared:
-            yield f"{name} is in the notebook or among the probes, but no exercise of lessonlib.classroom.checks."
+            yield (
+                f"{name} is in the notebook or among the probes, but no exercise: declare it in "
+                f"lessonlib/classroom/checks/lesson_{name[:2]}/ and add it to EXERCISES in its __init__.py."
+            )
         if name not in probed:
             yield f"{name} has no probe: grader/checks/lesson_{name[:2]}.py needs a Hidden called {name[3:]}."
         if probed[name].exercise.id != name:

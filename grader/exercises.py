@@ -117,13 +117,18 @@ def verdict(
     seconds: float | None = None,
 ) -> str:
     """Run a student's cell and check it: "pass", the mistake's name, or UNNAMED."""
+    report = _report(exercise_id, source, hidden_checks, seed, seconds)
+    return PASS if report.passed else report.name or UNNAMED
+
+
+def _report(
+    exercise_id: str, source: str, hidden_checks: bool, seed: int | None, seconds: float | None
+) -> checking.Report:
     exercise = find(exercise_id)
     function = define(exercise, source)
     if hidden_checks:
-        report = hidden(exercise_id).run(function, seed, seconds)
-    else:
-        report = checking.run(exercise, function, seconds=seconds)
-    return PASS if report.passed else report.name or UNNAMED
+        return hidden(exercise_id).run(function, seed, seconds)
+    return checking.run(exercise, function, seconds=seconds)
 
 
 def define(exercise: Exercise, source: str) -> Callable[..., Any]:
@@ -144,10 +149,15 @@ def complaints(exercise_id: str, seeds: Sequence[int] = (1,)) -> tuple[str, ...]
     for attempt in attempts:
         for hidden_checks, seed in [(False, None), *((True, seed) for seed in seeds)]:
             seconds = 1.0 if attempt.expect == checking.TOO_LONG else None
-            got = verdict(exercise_id, attempt.source, hidden_checks, seed, seconds)
+            report = _report(exercise_id, attempt.source, hidden_checks, seed, seconds)
+            got = PASS if report.passed else report.name or UNNAMED
             if got != attempt.expect:
                 which = f"hidden checks (seed {seed})" if hidden_checks else "visible checks"
-                found.append(f"{exercise_id} {attempt.name}: {which} say {got!r}, not {attempt.expect!r}.")
+                error = report.failure.observation.error if report.failure else None
+                why = f" ({error.type or error.kind}: {error.message})" if error else ""
+                found.append(
+                    f"{exercise_id} {attempt.name}: {which} say {got!r}{why}, not {attempt.expect!r}."
+                )
     return tuple(found)
 
 

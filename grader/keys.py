@@ -79,8 +79,12 @@ def load_key(name: str) -> dict[str, Entry]:
     if record.get("quiz") != bank.name:
         raise KeyFileError(f"{file.name} must begin with 'quiz: {bank.name}'.")
     answers: dict[str, Any] = record.get("answers") or {}
-    if missing := sorted({*graded} ^ {*answers}):
-        raise KeyFileError(f"{file.name} and the question bank do not agree about: {', '.join(missing)}.")
+    if missing := sorted({*graded} - {*answers}):
+        raise KeyFileError(f"grader/keys/{file.name} has no answer for {', '.join(missing)}; add it there.")
+    if unasked := sorted({*answers} - {*graded}):
+        raise KeyFileError(
+            f"grader/keys/{file.name} answers {', '.join(unasked)}, which quizzes/{file.name} does not ask as graded."
+        )
     return {name: _entry(graded[name], item, file.name) for name, item in answers.items()}
 
 

@@ -13,6 +13,7 @@ import ast
 import importlib
 import random
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -193,8 +194,8 @@ class Exercise:
         return self.signature.split("(")[0]
 
     def arguments(self, inputs: Inputs) -> dict[str, Any]:
-        """Fresh arguments by name, made from plain inputs."""
-        made = self.prepare(inputs)
+        """Fresh arguments by name, made from plain inputs, which the call cannot change."""
+        made = self.prepare(deepcopy(inputs))
         return {name: made[name] for name in (*self.positional, *self.optional) if name in made}
 
     def call_text(self, inputs: Inputs) -> str:
