@@ -37,7 +37,7 @@ llm = LLM("pico")
 # | 1 | a **hosted API** | for each token | the provider |
 # | 2 | **your own server with vLLM**, a ready-made inference engine | by the hour, busy or not | you, and who rents you the machine |
 # | 3 | **your own server with a program of yours** | by the hour, and with your evenings | the same |
-# | 4 | **at the edge**: on the user's own computer or phone | nothing for a token but electricity | nobody else |
+# | 4 | **at the edge**: on the user's own computer or phone | for the machine, once; then electricity | nobody else |
 #
 # There is no best row; there are prices, and how much there is to do. The picture draws dollars for a million new tokens
 # against new tokens a day. (2 and 3 are one line in it: a rented machine costs the same whatever program runs there. What
@@ -49,7 +49,8 @@ explorers.deployment(server_speed=2000, computer_speed=15)
 
 # %% [markdown]
 # Look at the shapes. The API is a flat line: twice the tokens, twice the bill. The server's line falls: its day costs the
-# same whether one person asks or a thousand do, until it is full and a second one is needed. So the question is never "what
+# same whether one person asks or a thousand do, until it is full and a second one is needed. The computer's line falls for
+# the same reason: it was bought (here for 1,500 dollars, spread over four years), busy or not. So the question is never "what
 # does the server cost?" but **"how busy will it be?"**
 
 # %%
@@ -73,7 +74,8 @@ predict.compare("06.idle", measured=24 * hourly / (speed * 3600) * 1e6, unit="do
 
 # %% [markdown]
 # The hours in which nobody asks are paid for as well. "0.42 dollars a million" is the price of a server that never rests,
-# and it is the one you find in advertisements. With these prices half a busy day is better than the API, a quarter is not.
+# and it is the one you find in advertisements. With these prices, busy half the day it beats the API; busy a
+# quarter of it, it does not.
 #
 # ### Exercise 1 · `break_even` (full track)
 #
@@ -148,8 +150,8 @@ print(get("/health"))
 
 # %% [markdown]
 # There is nothing secret about such a server: a request is a text with named fields (the notation is called **JSON**, and
-# looks like a Python dict), and so is the answer. *Which* fields, three companies have settled differently; the course's
-# server speaks all three dialects. The same question in each:
+# looks like a Python dict), and so is the answer. Three companies have settled differently on *which* fields; the
+# course's server speaks all three dialects. The same question in each:
 
 # %%
 question = [{"role": "user", "content": "Reverse a list."}]
@@ -170,7 +172,8 @@ print("Ollama:   ", repr(ollama_says["message"]["content"]))
 print(f"           {ollama_says['prompt_eval_count']} tokens in, {ollama_says['eval_count']} out")
 
 # %% [markdown]
-# The same model, the same tokens, three ways to write it down. You rarely write them yourself: each company has a **client**,
+# The same model, the same tokens, three ways to write it down. (Most of the tokens that went in are not yours: the server
+# wraps each message in the model's **chat template**, markers that say who speaks and where a message ends.) You rarely write them yourself: each company has a **client**,
 # a package that does. The clients are optional here (`pip install openai anthropic ollama`); where one is missing, its cell
 # says so and shows what came by hand. Note what they need to know: **an address, a key** (the password of whoever pays; our
 # server wants none) **and the model's name.**
@@ -317,7 +320,7 @@ for ms, data in recorded:
     print(f"after {ms:.0f} ms: {data.decode()}", end="")
 
 # %% [markdown]
-# Read it from above: a first event with a role and *no text*; then events with text; then one whose list of `choices` is
+# Read it from the top: a first event with a role and *no text*; then events with text; then one whose list of `choices` is
 # empty, and which says in `usage` how many tokens there were; and at the end `[DONE]`, which is not JSON.
 #
 # Two times matter to whoever waits (lesson 04 had them): the **time to first token** (TTFT), and the **time per output
@@ -544,7 +547,7 @@ for row in rows:
     )
 
 # %% [markdown]
-# (Not exact: at the end of a measurement some users have gone home already, and the product counts those that are left.)
+# (Not exact: at the end of a measurement some users have gone home already, and the product is how many were under way on average, from the first request to the last answer.)
 #
 # ### The knee
 #
@@ -565,14 +568,14 @@ for ax, key, style, colour, title in (
     ax.plot(loads, [row[key] for row in rows], style, color=colour)
     ax.axvline(knee, color="#000000", linewidth=0.8, linestyle="-.")
     ax.annotate(f" knee: {knee} users", (knee, 0), (0, 6), textcoords="offset points", fontsize=8)
-    ax.set(xlabel="users at a time", title=title, ylim=(0, None), xticks=loads)
+    ax.set(xlabel="users at a time", title=title, ylim=(0, None), xticks=loads[1:])
 plt.show()
 
 # %% [markdown]
 # **To measure vLLM** with these same cells, start it as shown above, set `LESSON_BASE_URL=http://127.0.0.1:8001/v1` in the
 # terminal from which you start Jupyter, and run the notebook again. (vLLM does not count its passes under our name, so
-# those columns say `nan`.) In a terminal `lesson bench serve --base-url …` does the same and more; it refuses to load any
-# machine but yours, unless you insist.
+# those columns say `nan`.) In a terminal `lesson bench serve --base-url …` does the same and more; it refuses to put load
+# on any machine but yours, unless you insist.
 #
 # ### Exercise 3 · `load_curve` (full track)
 #
@@ -617,8 +620,8 @@ hidden(load_curve)
 #
 # So far a slow server was spared: its users wait for the answer before they ask again, so that they ask less. (This is a
 # **closed loop**.) The people of the internet do not know of each other. They come at *their* rate, whether the server keeps
-# up or not: an **open loop**. Twice the same server, for two seconds: once with half of what it can do, once with two and
-# a half times as much.
+# up or not: an **open loop**. Twice the same server, for two seconds: once at half of what it can do, once at two and a
+# half times what it can do.
 
 # %% id="06-open" tags=["nbval-ignore-output"]
 most = max(row["rate"] for row in rows)
@@ -639,7 +642,8 @@ plt.show()
 # %% [markdown]
 # Below its limit the server answers the last as it answers the first. Beyond it the queue only grows: whoever comes later
 # waits longer, **without end**, and no average over the run describes anything, because it depends on when you stop. A closed
-# loop can never show this. So: measure with an open loop, stay below the knee, and *refuse* what is too much (`429`, "come
+# loop can never show this. So: measure with an open loop, stay *well* below the most
+# requests a second that the server managed (at the knee it was at its limit already), and *refuse* what is too much (`429`, "come
 # back later") rather than letting everybody wait. Lesson 07 does that.
 
 # %% [markdown] nbgrader={"grade": true, "solution": true, "grade_id": "06-report", "points": 4}
@@ -699,7 +703,7 @@ for kind in ("bf16", "q8_0", "q4_0"):
 
 # %% [markdown]
 # Look at the last column: the scales are in it, the tokenizer and its vocabulary, and with `q4_0` a table of embeddings
-# that keeps 8 bits. With 10 million parameters the tokenizer weighs; with 8 billion it does not.
+# that keeps 8 bits. With 10 million parameters the tokenizer counts; with 8 billion it does not.
 #
 # Now run it in llama.cpp. From Python that is `pip install llama-cpp-python`. (On the web you may find `ctransformers`
 # instead. It is abandoned: its last version, 0.2.27, answers this very file with "Failed to create LLM".)
