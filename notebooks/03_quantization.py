@@ -181,8 +181,8 @@ hidden(quantize_int8)
 #
 # **Question: how large is a "4-bit model"?**
 #
-# The calculation you find on the web is *number of weights × 4 bits*. For pico (the table that follows has two formats of
-# 4 bits: INT4, and **NF4**, which has a table in place of a grid; its section comes later):
+# The calculation you find on the web is *number of weights × 4 bits*. For pico (**NF4** is 4 bits as well, with a table in
+# place of the grid):
 
 # %%
 promised = full // 2 * 4 // 8
@@ -226,8 +226,7 @@ predict.compare("03.bytes", measured=sizes["INT4, groups of 64"] / 1e6, unit="mi
 #
 # > 4 + 8 / 64 + 32 / (64 × 256) = **4.127** bits a weight.
 #
-# (The column is for one matrix, whose rows are 256 long. Elsewhere in pico rows are 704 long and are filled up to 768 for
-# groups of 128, which makes 4.34 bits on average: the number in the picture above.)
+# (pico also has rows of 704, filled up to 768 for groups of 128: 4.34 bits on average, as in the picture above.)
 #
 # **Not everything is in 4 bits.** The embedding and the output layer (in pico they are one and the same matrix) stay in
 # 8 bits here, because every prediction passes through them. In a small model they are a good part of it, in a large one
@@ -434,8 +433,7 @@ for name, small in (
 # %% [markdown]
 # INT8 costs nothing one could notice, even on one grid a matrix. With 4 bits on one grid, pico hesitates between half
 # as many tokens again; with 3, nothing of the model is left: errors add up slowly, then all at once. But in groups,
-# four bits cost a few percent, and groups of 32 the least. (That 64 comes out behind 128 is chance: such small differences
-# say nothing.) NF4 is a little behind INT4 here, though its error was as small: what an error does depends on where it is.
+# four bits cost a few percent, groups of 32 the least. (That 64 comes out behind 128 is chance.) NF4 is a little behind INT4 here, though its error was as small: what an error does depends on where it is.
 #
 # This is one text and one small model. Others will forgive more or less: *measure on your own texts.*
 #
