@@ -117,7 +117,10 @@ def verdict(
     seconds: float | None = None,
 ) -> str:
     """Run a student's cell and check it: "pass", the mistake's name, or UNNAMED."""
-    report = _report(exercise_id, source, hidden_checks, seed, seconds)
+    return _outcome(_report(exercise_id, source, hidden_checks, seed, seconds))
+
+
+def _outcome(report: checking.Report) -> str:
     return PASS if report.passed else report.name or UNNAMED
 
 
@@ -150,8 +153,7 @@ def complaints(exercise_id: str, seeds: Sequence[int] = (1,)) -> tuple[str, ...]
         for hidden_checks, seed in [(False, None), *((True, seed) for seed in seeds)]:
             seconds = 1.0 if attempt.expect == checking.TOO_LONG else None
             report = _report(exercise_id, attempt.source, hidden_checks, seed, seconds)
-            got = PASS if report.passed else report.name or UNNAMED
-            if got != attempt.expect:
+            if (got := _outcome(report)) != attempt.expect:
                 which = f"hidden checks (seed {seed})" if hidden_checks else "visible checks"
                 error = report.failure.observation.error if report.failure else None
                 why = f" ({error.type or error.kind}: {error.message})" if error else ""

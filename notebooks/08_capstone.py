@@ -93,7 +93,7 @@ print("passes:", toy.forward_calls, " tokens run:", toy.tokens)
 # %% [markdown]
 # A cache has three things, the same as your `KVCache` of lesson 02:
 #
-# - `cache.append(k, v)`: called by the model, not by you;
+# - `cache.append(k, v)`: called by the model, not by you (but for the extra *reuse*, in the end);
 # - `cache.rewind(length)`: keep the first `length` tokens;
 # - `cache.length`: how many are held.
 #
@@ -244,9 +244,9 @@ predict.compare("08.passes", measured=batched.passes, unit="passes")
 predict.compare("08.run", measured=batched.run, unit="tokens")
 
 # %% [markdown]
-# Without drafts no plan can do with fewer passes than a fourth of all tokens, for there are four slots. The rest of the
-# passes are those at the end, when the queue is empty and slots run dry. And the tokens: all of the prompts, and of each
-# answer all but the last token, which nobody ever runs.
+# Without drafts no plan can do with fewer passes than a fourth of all tokens, 160 / 4 = 40, for there are four slots. The
+# rest come from the end, when the queue is empty and slots run dry: G starts last, in pass 23, and needs 30. And the
+# tokens: all of the prompts, and of each answer all but the last token, which nobody ever runs: 927 + 160 − 8.
 #
 # ### Exercise 3 · `Engine`
 #
@@ -269,7 +269,9 @@ predict.compare("08.run", measured=batched.run, unit="tokens")
 #   `eos_id`.
 # - *reuse*: a request that begins like an earlier one takes over the keys and values of what they have in common. The
 #   simplest way: keep the caches of earlier requests together with their texts, and begin with
-#   `mine.append(theirs.keys[:n], theirs.values[:n])` in every layer. At least one token must be left to run. (Why?)
+#   `mine.append(theirs.keys[:n], theirs.values[:n])` in every layer. (`keys` and `values` are
+#   the memory, of which the first `length` rows count; call your own so, too.) Leave at least one token to run: caches hold
+#   no logits, and there would be nothing to choose the next token from.
 #
 # A good order: the plain engine first, until the check passes. Then its first place on the board. Then one extra at a time.
 
@@ -432,6 +434,8 @@ for slots in (1, 4):
     print(f"slots={slots}, one request: {work.forward_calls} passes, {work.tokens} tokens run")
 
 # %% [markdown]
+# The same passes and the same tokens: three of the four slots stood empty.
+#
 # **And work is not time.** The counters leave out attention, which grows with the length of the text (lesson 02), your
 # machine's own speed, and Python. On the clock a clever engine with slow bookkeeping can lose against a dull one. Lesson 06
 # measured with a clock; do the same before you believe a board.

@@ -87,18 +87,6 @@ def refusing(number: int):
     return refuse
 
 
-def refusing_folder(refused: Path, number: int):
-    """A ``os.listdir`` that refuses this folder: Python itself looks into others, and remembers what it saw there."""
-    real = os.listdir
-
-    def listdir(folder: Any = ".") -> list[str]:
-        if Path(folder) == refused:
-            raise OSError(number, os.strerror(number))
-        return real(folder)
-
-    return listdir
-
-
 def without(grade_id: str):
     def change(path: Path, book: dict[str, Any]) -> bytes:
         book["cells"].remove(at(book, grade_id))

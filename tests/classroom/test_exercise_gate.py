@@ -94,11 +94,16 @@ def test_a_wrong_expectation_does_not_pass_the_gate(tmp_path: Path, monkeypatch:
     (folder / "wrong.py").write_text(
         "# expect: pass\ndef count_work(prompt, new, use_cache):\n    return -1\n"
     )
+    (folder / "forgot.py").write_text(
+        "# expect: pass\ndef count_work(prompt, new, use_cache):\n    return math.ceil(prompt)\n"
+    )
     monkeypatch.setattr(gate, "MUTANTS", tmp_path)
     gate.complaints.cache_clear()
     found = gate.complaints("01.count_work")
     gate.complaints.cache_clear()
     assert any("visible checks say 'a failure without a name', not 'pass'" in c for c in found)
+    crash = "visible checks say 'raises an error' (NameError: name 'math' is not defined), not 'pass'"
+    assert any(crash in c for c in found)
     assert any("at least three different mistakes; it has 0" in c for c in found)
 
 

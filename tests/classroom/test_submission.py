@@ -39,7 +39,6 @@ from .handout import (
     no_health_check,
     one_sentence,
     refusing,
-    refusing_folder,
     ship,
     spoilt,
 )
@@ -152,7 +151,7 @@ def test_a_place_of_ones_own_choice(home, mine, tmp_path):
 def test_a_full_disk_leaves_nothing_half_written(home, mine, monkeypatch, call, number):
     before = listing(home)
     with monkeypatch.context() as patch:
-        patch.setattr(os, call, refusing_folder(home, number) if call == "listdir" else refusing(number))
+        patch.setattr(os, call, refusing(number))
         with pytest.raises(ClassroomError, match=os.strerror(number).lower()) as caught:
             submit("01", home, VERSION)
     assert one_sentence(caught.value)

@@ -21,7 +21,7 @@ from grader.build import COURSE_SHIM
 
 from ..browser.conftest import SCREENSHOTS
 from ..browser.jupyterlab_page import _free_port, launch
-from ..grader.graded_class import CELL, LESSON, RIGHT, SLUG, WRONG
+from ..grader.graded_class import BY_MACHINE, CELL, LESSON, OUT_OF, RIGHT, SLUG, WRONG
 
 HUB = Path(__file__).resolve().parents[2] / "grader" / "hub"
 PASSWORD = "a trial"
@@ -206,17 +206,19 @@ def test_a_class_from_fetching_to_feedback(hub, browser, tmp_path):
     hub.account("grace", "nbgrader", "collect", SLUG, folder="course")
     assert (course / "submitted" / "ada" / SLUG / f"{SLUG}.log.jsonl").read_bytes() == log
     told = hub.account("grace", "lesson", "grade", "02", "--course", "course", "--workers", "1")
-    assert "ada: 9 of 9" in told and "ben: 0 of 9" in told, "6 more are a person's to give"
+    assert f"ada: {BY_MACHINE} of {BY_MACHINE}" in told and f"ben: 0 of {BY_MACHINE}" in told, (
+        "6 more are a person's to give"
+    )
     hub.account("grace", "lesson", "class", "feedback", "02", "--course", "course")
     hub.account("grace", "nbgrader", "release_feedback", SLUG, folder="course")
 
     # Each student gets one page: their own, without a hidden test.
-    for name, points in (("ada", "9"), ("ben", "0")):
+    for name, points in (("ada", BY_MACHINE), ("ben", "0")):
         hub.account(name, "nbgrader", "fetch_feedback", SLUG)
         pages = list((hub.home(name) / SLUG / "feedback").rglob("*.html"))
         assert len(pages) == 1
         text = pages[0].read_text(encoding="utf-8")
-        assert f"Feedback for {name}" in text and f"<b>{points}</b> of 15 points" in text
+        assert f"Feedback for {name}" in text and f"<b>{points}</b> of {OUT_OF} points" in text
         for secret in ("HIDDEN TESTS", "hidden(", "earned(", "grader.checks", "grader.keys"):
             assert secret not in text
 

@@ -100,9 +100,6 @@ def test_the_same_words_as_the_library(node, kind: str):
     assert node(MODULE, "input.texts.map(m.bpe(input.definition).split)", given) == expected
 
 
-@pytest.mark.skipif(
-    not (ZOO / "pico" / "tokenizer.json").is_file(), reason="pico's tokenizer is not there yet."
-)
 def test_the_same_ids_as_pico(node):
     tokenizer = Tokenizer.from_file(str(ZOO / "pico" / "tokenizer.json"))
     found = encode_all(node, tokenizer, TEXTS)

@@ -13,6 +13,7 @@ from grader import authoring, desk, guard, writing
 from grader.build import COURSE_SHIM
 from grader.exercises import define
 from grader.grading import Graded, hidden_checks, quiz_scores
+from grader.keys import points_available
 from grader.writer import Outcome, Writer
 from lessonlib.classroom import checking
 from lessonlib.classroom.exercises import find
@@ -21,6 +22,11 @@ from .releases import as_bytes, solutions
 
 SLUG = "02_kv_cache"
 EXERCISE, CELL, ANSWER = "02.kv_bytes", "02-kv_bytes", "02-report"
+QUIZ = points_available(SLUG)
+BY_MACHINE, OUT_OF = (
+    f"{2 + QUIZ:g}",
+    f"{2 + 6 + QUIZ:g}",
+)  # without and with what a person marks, as pages write it
 RIGHT = solutions("02")[CELL]
 WRONG = RIGHT.replace("bits // 8", "16 // 8")
 LESSON = f"""# %% [markdown]
@@ -51,7 +57,7 @@ hidden(kv_bytes)
 # That it helps.
 # ### END SOLUTION
 
-# %% nbgrader={{"grade": true, "grade_id": "02-quiz", "points": 7}}
+# %% nbgrader={{"grade": true, "grade_id": "02-quiz", "points": {QUIZ:g}}}
 quiz("02_kv_cache")
 ### BEGIN HIDDEN TESTS
 from grader.keys import earned

@@ -21,6 +21,11 @@ def released(number: str) -> guard.Release:
     return guard.Release(source.stem, authoring.read_lesson(source))
 
 
+def code_points(number: str) -> float:
+    """What the lesson's exercises give that a machine checks."""
+    return sum(task.points for task in released(number).tasks)
+
+
 def solutions(number: str) -> dict[str, str]:
     """The instructor's own code of each solution cell, by grade_id."""
     return {name: cell["source"] for cell in released(number).cells if (name := guard.solution_id(cell))}

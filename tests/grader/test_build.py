@@ -332,6 +332,13 @@ def test_a_fault_in_a_key_or_a_mutant_is_its_own_lessons(toy, monkeypatch):
     assert "✓ 91_more" in done.output
 
 
+def test_what_is_missing_is_said_before_the_notebook_runs(toy, monkeypatch):
+    monkeypatch.setattr(build.completeness, "complaint", lambda *_: "91.f has no probe.")
+    monkeypatch.setattr(build.execution, "run", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(BuildError, match=r"90_toy\.py: 91\.f has no probe"):
+        build.build(toy.source, toy.course)
+
+
 def test_a_mutant_without_its_first_line_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(exercises, "MUTANTS", tmp_path)
     (tmp_path / "02.visible").mkdir()

@@ -16,11 +16,12 @@ from grader import build, fleet, late, marks
 from lessonlib.cli import build_app
 from lessonlib.course import CourseError
 
-from .releases import as_bytes, notebook, solutions
+from .releases import as_bytes, code_points, notebook, solutions
 from .test_fleet import SLUG, course, gradebook, hand_in, released  # noqa: F401 - fixtures
 from .test_intake import submitted, zipped
 
 app = build_app()[0]
+FULL, HALF = f"{code_points('02'):g}", f"{code_points('02') / 2:g}"
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_dry_run_writes_nothing(graded, say, tmp_path):
 
 def test_marks_in_every_form(graded, say, tmp_path):
     plain = rows(say("class", "marks", "02"))
-    assert [(row["student"], row["final"]) for row in plain] == [("ada", "14"), ("bob", "0")]
+    assert [(row["student"], row["final"]) for row in plain] == [("ada", FULL), ("bob", "0")]
     sheet = tmp_path / "sheet.csv"
     sheet.write_text(
         "\ufeffIdentifier,Full name,Grade,Feedback comments\nParticipant 101,Ada,,good\nParticipant 999,Other,3,\n",
@@ -120,12 +121,12 @@ def test_marks_in_every_form(graded, say, tmp_path):
     assert left_out in told
     filled = rows(told.replace(left_out, ""))
     assert [(r["Identifier"], r["Grade"], r["Feedback comments"]) for r in filled] == [
-        ("Participant 101", "14", "good"),
+        ("Participant 101", FULL, "good"),
         ("Participant 999", "3", ""),
     ]
     fresh = rows(say("class", "marks", "02", "--for", "moodle"))
     assert [tuple(row.values()) for row in fresh] == [
-        ("Participant 101", "Ada", "14", "-"),
+        ("Participant 101", "Ada", FULL, "-"),
         ("Participant 102", "Bob", "0", "-"),
     ]
     assert "Last modified (grade)" in fresh[0], "Moodle refuses a worksheet without this column"
@@ -147,7 +148,7 @@ def test_canvas_takes_the_marks(graded, say, course, tmp_path):  # noqa: F811
     (course / ".grading" / "roster" / f"{SLUG}.json").write_text(json.dumps(origins))
     fresh = rows(say("class", "marks", "02", "--for", "canvas"))
     assert list(fresh[0]) == ["Student", "ID", "Section", SLUG]
-    assert [row[SLUG] for row in fresh] == ["14", "0"]
+    assert [row[SLUG] for row in fresh] == [FULL, "0"]
     sheet = tmp_path / "grades.csv"
     sheet.write_text(
         "Student,ID,SIS User ID,SIS Login ID,Section,02 KV cache (991),Final Score\n"
@@ -155,7 +156,9 @@ def test_canvas_takes_the_marks(graded, say, course, tmp_path):  # noqa: F811
         '"Lovelace, Ada",7,s7,ada,One,,\n'
     )
     told = say("class", "marks", "02", "--for", "canvas", "--worksheet", str(sheet))
-    assert '"Lovelace, Ada",7,s7,ada,One,14,' in told and "    Points Possible,,,,,20,(read only)" in told
+    assert (
+        f'"Lovelace, Ada",7,s7,ada,One,{FULL},' in told and "    Points Possible,,,,,20,(read only)" in told
+    )
     assert "not in the table: bob." in told, "Canvas hides who that is; its gradebook does not know the name"
 
 
@@ -187,13 +190,10 @@ def test_late_work_costs_what_the_class_has_agreed(graded, say):
     for _ in range(2):
         say("class", "due", "02", "2026-01-01T00:00+00:00")
     say("grade", "02")
-    assert [row["final"] for row in rows(say("class", "marks", "02"))] == [
-        "7",
-        "0",
-    ]  # 2 days begun: half of 14
+    assert [row["final"] for row in rows(say("class", "marks", "02"))] == [HALF, "0"], "2 days begun"
     say("class", "extend", "02", "ada", "--hours", "40")
     say("grade", "02")
-    assert [row["final"] for row in rows(say("class", "marks", "02"))] == ["14", "0"]
+    assert [row["final"] for row in rows(say("class", "marks", "02"))] == [FULL, "0"]
 
 
 @pytest.mark.parametrize(

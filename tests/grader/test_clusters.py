@@ -13,7 +13,7 @@ import psutil
 import pytest
 from distributed import Client
 
-from .releases import as_bytes, notebook, solutions
+from .releases import as_bytes, code_points, notebook, solutions
 from .test_fleet import course, hand_in, points, released  # noqa: F401 - fixtures
 
 WAIT = 90  # seconds for a program to start on a busy machine
@@ -40,7 +40,7 @@ def a_small_class(folder: Path) -> dict[str, float]:
     hand_in(folder, "ada", as_bytes(notebook("02", right)))
     hand_in(folder, "bob", as_bytes(notebook("02")))
     hand_in(folder, "cyd", as_bytes(notebook("02", {"02-kv_bytes": right["02-kv_bytes"]})))
-    return {"ada": 14, "bob": 0, "cyd": 2}
+    return {"ada": code_points("02"), "bob": 0, "cyd": 2}
 
 
 def grade(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:

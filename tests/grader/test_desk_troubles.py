@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from grader import build, desk, fleet, intake
 from lessonlib.course import CourseError
 
-from .test_class_command import app, graded, rows, say, tree  # noqa: F401 - fixtures
+from .test_class_command import FULL, app, graded, rows, say, tree  # noqa: F401 - fixtures
 from .test_fleet import SLUG, course, gradebook, released  # noqa: F401 - fixtures
 
 
@@ -52,7 +52,7 @@ def change(course, points=None, without=()):  # noqa: F811
 
 
 def test_new_points_count_when_they_are_released(graded, say):  # noqa: F811
-    """Not 17 of 14: points of one lesson out of another's."""
+    """Else there were more points than possible: those of one lesson out of another's."""
     before = tree(graded / "autograded"), gradebook(graded)
     change(graded, points=5)
     run = fleet.Fleet(graded, fleet.lesson(graded, SLUG), lambda: None)
@@ -168,7 +168,7 @@ def test_a_worksheet_of_another_country(graded, say, tmp_path):  # noqa: F811
     sheet = tmp_path / "sheet.csv"
     sheet.write_bytes('\ufeffIdentifier;Full name;Grade\r\nParticipant 101;"Ada; Countess";\r\n'.encode())
     told = say("class", "marks", "02", "--for", "moodle", "--worksheet", str(sheet))
-    assert 'Participant 101;"Ada; Countess";14\n' in told
+    assert f'Participant 101;"Ada; Countess";{FULL}\n' in told
     with pytest.raises(CourseError, match=r"nowhere\.csv cannot be read"):
         say("class", "marks", "02", "--for", "moodle", "--worksheet", str(tmp_path / "nowhere.csv"))
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from grader.keys import load_key, points_available
+
 pytestmark = pytest.mark.slow
 
 ANSWERS = {
@@ -72,10 +74,11 @@ def test_release_autograde_and_feedback(toy, monkeypatch):
         assert "double(-21)" not in text and "HIDDEN TESTS" not in text
 
 
-QUIZZED = """# %%
+POINTS = points_available("02_kv_cache")
+QUIZZED = f"""# %%
 from lessonlib.classroom import quiz
 
-# %% nbgrader={"grade": true, "grade_id": "02-quiz", "points": 7}
+# %% nbgrader={{"grade": true, "grade_id": "02-quiz", "points": {POINTS:g}}}
 quiz("02_kv_cache")
 ### BEGIN HIDDEN TESTS
 from grader.keys import earned
@@ -86,9 +89,8 @@ earned("02_kv_cache")
 
 
 def test_a_quiz_gives_its_points(tmp_path, monkeypatch):
-    """The value of the quiz cell is what nbgrader writes down: of seven questions two are right."""
+    """The value of the quiz cell is what nbgrader writes down: of all questions two are right."""
     from grader import build
-    from grader.keys import load_key
     from lessonlib.classroom.quiz import ANSWER
     from lessonlib.classroom.store import Log
 
@@ -113,4 +115,4 @@ def test_a_quiz_gives_its_points(tmp_path, monkeypatch):
 
     with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
         scores = {entry.student.id: entry.score for entry in book.assignment_submissions("02_small")}
-    assert scores == {"two": 2, "none": 0, "all": 7}
+    assert scores == {"two": 2, "none": 0, "all": POINTS}

@@ -132,8 +132,10 @@ def test_with_the_policy_nothing_is(pico):
         with pytest.raises(QueryRefused, match="64 distinct tokens"):
             server.oracle([1, 2, 3], dict.fromkeys(range(100, 150), 100.0), 20)
         assert len(server.oracle([1, 2, 4], {}, 20)) > 10, "who does not bias is told"
-        unbiased = attack_shown_values(server.oracle, len(server.ids), prompts=150, size=100)
-        assert unbiased.hidden_size is None
+        # Enough of both for a cliff behind 256; tests/security finds it where everything is shown.
+        attack = partial(attack_shown_values, vocab_size=len(server.ids), prompts=330, size=300)
+        server.ask_all_of(attack)
+        assert attack(server.oracle).hidden_size is None
 
 
 @pytest.mark.parametrize(
