@@ -498,7 +498,11 @@ values = stolen.singular_values
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
 ax.semilogy(range(1, len(values) + 1), values, color="#0072B2")
 ax.axvline(stolen.hidden_size, color="#D55E00", linestyle="--", label=f"cliff behind {stolen.hidden_size}")
-ax.set(xlabel="number of the singular value (1 is the largest)", ylabel="singular value", title="What pico's answers give away")
+ax.set(
+    xlabel="number of the singular value (1 is the largest)",
+    ylabel="singular value",
+    title="What pico's answers give away",
+)
 ax.legend(frameon=False)
 plt.show()
 
@@ -518,7 +522,11 @@ def attacked(policy, attack=attack_hidden_size, **how):
     return f"{told} Largest fall: {found.gap:,.1f} times." if found.gap else told
 
 
-wide = {"attack": attack_shown_values, "prompts": 330, "size": 300}  # lifts nothing, reads what is shown anyway
+wide = {
+    "attack": attack_shown_values,
+    "prompts": 330,
+    "size": 300,
+}  # lifts nothing, reads what is shown anyway
 everything = LogitSurfacePolicy(top_k=vocabulary, decimals=None)
 only_rounding = LogitSurfacePolicy(decimals=2, before_bias=False, max_biased_tokens=None)
 print("the policy, tokens lifted:   ", attacked(LogitSurfacePolicy()))

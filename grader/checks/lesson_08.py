@@ -19,7 +19,9 @@ decode = Hidden(
             count=8,
         ),
         writing.text_case(
-            "The end token.", make=writing.making([writing.NO_EOS, writing.DROPS_EOS], early=True), count=6
+            "The end token.",
+            make=writing.making([writing.NO_EOS, writing.DROPS_EOS], early=True),
+            count=6,
         ),
         writing.text_case("A single token.", ([5], 1, 0), ([3, 3, 3, 3, 3, 3, 3], 1, 1)),
     ),
@@ -81,7 +83,7 @@ Engine = Hidden(
         ),
         running.engine_case(
             "The end token.",
-            make=running.making([mistakes.NO_EOS, mistakes.DROPS_EOS, mistakes.ONE_MORE], early=True),
+            make=running.making([mistakes.NO_EOS, mistakes.DROPS_EOS, mistakes.ONE_MORE], ends_early=True),
             count=5,
         ),
         running.engine_case(

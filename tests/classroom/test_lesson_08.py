@@ -122,7 +122,7 @@ def test_the_courses_cache_rewinds_only_backwards():
 
 @given(st.integers(0, 10**6), st.booleans())
 def test_the_expected_batches_are_the_engines(seed: int, early: bool):
-    inputs = generated(engine.making([], (1, 4), (1, 7), early=early), seed)
+    inputs = generated(engine.making([], (1, 4), (1, 7), ends_early=early), seed)
     alone: dict[str, list[int]] = {}
     for _, name, prompt, most in (s for s in inputs["steps"] if s[0] == "add"):
         asked = {"prompt": prompt, "max_tokens": most, "eos_id": inputs["eos_id"]}
@@ -215,7 +215,7 @@ def test_the_solutions_extras_save_what_they_should(
 @given(st.integers(0, 10**6), st.booleans(), st.booleans())
 def test_the_solution_with_its_extras_still_gives_everybody_their_answer(seed: int, early: bool, reuse: bool):
     solution = define(find("08.Engine"), gate.from_notebook("08.Engine", blank=False))
-    inputs = generated(engine.making([], (1, 4), (2, 7), early=early), seed)
+    inputs = generated(engine.making([], (1, 4), (2, 7), ends_early=early), seed)
     made = solution(ToyRunner(), inputs["slots"], inputs["eos_id"], drafts=3, reuse=reuse)
     wanted: dict[str, list[int]] = {}
     got: dict[str, list[int]] = {}

@@ -1,1 +1,1 @@
-"""The visible checks, one module per lesson: ``EXERCISES``, and nothing heavy at import."""
+"""The visible checks, one folder per lesson: ``EXERCISES``, and nothing heavy at import."""

@@ -9,6 +9,8 @@ from typing import Any
 from ...cases import play_step, script, script_text
 from ...exercises import Call, Case, Exercise, Inputs, WrongForm
 from ...forms import TYPE, describe, must_be
+from .. import server_day
+from ..server_day import STEP
 from . import batcher_mistakes as mistakes
 from .batcher_mistakes import MISCONCEPTIONS, answers
 
@@ -18,21 +20,17 @@ WANTED = "a dict with the new token of every request that ran, {name: token}"
 
 def played(call: Call, inputs: Inputs) -> list[Any]:
     """All steps on one object; each ``step`` with the passes it took and who is in the batch afterwards."""
-    made = call(inputs)
-    model = call.arguments["model"]
-    found: list[Any] = []
-    for step in inputs["steps"]:
-        if step[0] == "add":
-            play_step(call, made, ["add", step[1], list(step[2]), step[3]])
-            found.append(None)
-            continue
+
+    def told(made: Any) -> dict[str, Any]:
+        model = call.arguments["model"]
         before = model.forward_calls
-        tokens = read(play_step(call, made, ["step"]))
+        tokens = read(play_step(call, made, STEP))
         passes, batch = model.forward_calls - before, play_step(call, made, ["batch"])
         if not isinstance(batch, list) or not all(isinstance(name, str) for name in batch):
             raise WrongForm(TYPE, f"batch must return a list of names; it returned {describe(batch)}.")
-        found.append({"tokens": tokens, "passes": passes, "batch": sorted(batch)})
-    return found
+        return {"tokens": tokens, "passes": passes, "batch": sorted(batch)}
+
+    return server_day.played(call, inputs, told)
 
 
 def read(value: Any) -> dict[str, int]:
@@ -49,9 +47,7 @@ def read(value: Any) -> dict[str, int]:
 
 
 def write(name: str, step: Sequence[Any]) -> str:
-    if step[0] == "add":
-        return f"{name}.add({step[1]!r}, {list(step[2])}, {step[3]})"
-    return f"{name}.step(), {name}.batch()"
+    return server_day.added(name, step) if step[0] == "add" else f"{name}.step(), {name}.batch()"
 
 
 def show(inputs: Inputs) -> str:
@@ -66,22 +62,7 @@ def prepare(inputs: Inputs) -> dict[str, Any]:
 
 
 def valid(inputs: Inputs) -> bool:
-    """Whether the steps are a day at the server: new names, prompts with tokens, one token wanted at least."""
-    names: set[str] = set()
-    if not inputs["steps"] or not 1 <= inputs["size"] <= 8 or not 0 <= inputs["eos_id"] < 10:
-        return False
-    for step in inputs["steps"]:
-        if step and step[0] == "step" and len(step) == 1:
-            continue
-        if not step or step[0] != "add" or len(step) != 4:
-            return False
-        name, prompt, most = step[1:]
-        new = isinstance(name, str) and len(name) == 1 and name not in names
-        ids = isinstance(prompt, (list, tuple)) and prompt and all(0 <= t < 10 for t in prompt)
-        if not (new and ids and isinstance(most, int) and 1 <= most <= 12):
-            return False
-        names.add(name)
-    return ["step"] in [list(step) for step in inputs["steps"]]
+    return server_day.valid(inputs, "size")
 
 
 def making(
@@ -91,27 +72,10 @@ def making(
     late: bool = True,
     ends_early: bool = False,
 ) -> Callable[[random.Random], Inputs | None]:
-    """A generator of scripts on which each of these mistakes changes an answer.
-
-    late: some requests come between the steps. ends_early: the end token ends some answers.
-    """
+    """A generator of days on which each of these mistakes changes an answer. ends_early: the end token ends some."""
 
     def make(rng: random.Random) -> Inputs | None:
-        size = rng.randint(*sizes)
-        adds: list[list[Any]] = []
-        for name in "abcdefgh"[: rng.randint(*requests)]:
-            prompt = [rng.randrange(10) for _ in range(rng.randint(1, 4))]
-            adds.append(["add", name, prompt, rng.randint(1, 4)])
-        steps = []
-        for add in adds:
-            steps.append(add)
-            if late and len(steps) >= size and rng.random() < 0.4:
-                steps.append(["step"])
-        inputs: Inputs = {"size": size, "eos_id": rng.randrange(10), "steps": steps}
-        for _ in range(4 * len(adds)):  # until everybody is served, and once more
-            steps.append(["step"])
-            if not answers(inputs)[-1]["tokens"]:
-                break
+        inputs = server_day.draw(rng, "size", rng.randint(*sizes), rng.randint(*requests), late, answers)
         right = answers(inputs)
         early = right != answers(inputs, mistakes.NO_EOS)
         apart = all(answers(inputs, mistake) != right for mistake in tells_apart)
@@ -125,7 +89,6 @@ def batch_case(title: str, *examples: tuple[int, int, Sequence[Any]], **case: An
     return script(title, answers, name=NAME, write=write, trial=played, examples=inputs, valid=valid, **case)
 
 
-STEP = ["step"]
 CASES = (
     batch_case(
         "One request: it is let in, gets a token a step, and leaves.",

@@ -9,6 +9,8 @@ from typing import Any
 from ...cases import play_step, script, script_text
 from ...exercises import Call, Case, Exercise, Inputs, WrongForm
 from ...forms import TYPE, describe, must_be
+from .. import server_day
+from ..server_day import STEP
 from . import engine_mistakes as mistakes
 from .decode import ABOUT, ids
 from .engine_mistakes import MISCONCEPTIONS, answers
@@ -19,18 +21,14 @@ WANTED = "a dict with a list of new tokens for every request that ran, {name: [t
 
 def played(call: Call, inputs: Inputs) -> list[Any]:
     """All steps on one engine; each ``step`` with the passes and the tokens it took."""
-    made = call(inputs)
-    model = call.arguments["model"]
-    found: list[Any] = []
-    for step in inputs["steps"]:
-        if step[0] == "add":
-            play_step(call, made, ["add", step[1], list(step[2]), step[3]])
-            found.append(None)
-            continue
+
+    def told(made: Any) -> dict[str, Any]:
+        model = call.arguments["model"]
         passes, run = model.forward_calls, model.tokens
-        tokens = read(play_step(call, made, ["step"]))
-        found.append({"tokens": tokens, "passes": model.forward_calls - passes, "run": model.tokens - run})
-    return found
+        tokens = read(play_step(call, made, STEP))
+        return {"tokens": tokens, "passes": model.forward_calls - passes, "run": model.tokens - run}
+
+    return server_day.played(call, inputs, told)
 
 
 def read(value: Any) -> dict[str, list[int]]:
@@ -44,9 +42,7 @@ def read(value: Any) -> dict[str, list[int]]:
 
 
 def write(name: str, step: Sequence[Any]) -> str:
-    return (
-        f"{name}.add({step[1]!r}, {list(step[2])}, {step[3]})" if step[0] == "add" else f"{name}.{step[0]}()"
-    )
+    return server_day.added(name, step) if step[0] == "add" else f"{name}.step()"
 
 
 def show(inputs: Inputs) -> str:
@@ -61,50 +57,23 @@ def prepare(inputs: Inputs) -> dict[str, Any]:
 
 
 def valid(inputs: Inputs) -> bool:
-    """Whether the steps are a day at the server: new names, prompts with tokens, one token wanted at least."""
-    names: set[str] = set()
-    if not inputs["steps"] or not 1 <= inputs["slots"] <= 8 or not 0 <= inputs["eos_id"] < 10:
-        return False
-    for step in inputs["steps"]:
-        if list(step) == ["step"]:
-            continue
-        if not step or step[0] != "add" or len(step) != 4:
-            return False
-        name, prompt, most = step[1:]
-        new = isinstance(name, str) and len(name) == 1 and name not in names
-        right = isinstance(prompt, (list, tuple)) and prompt and all(0 <= t < 10 for t in prompt)
-        if not (new and right and isinstance(most, int) and 1 <= most <= 12):
-            return False
-        names.add(name)
-    return ["step"] in [list(step) for step in inputs["steps"]]
+    return server_day.valid(inputs, "slots")
 
 
 def making(
     tells_apart: Sequence[str],
     slots: tuple[int, int] = (2, 3),
     requests: tuple[int, int] = (4, 6),
-    early: bool = False,
+    ends_early: bool = False,
 ) -> Callable[[random.Random], Inputs | None]:
-    """A generator of scripts on which each of these mistakes changes an answer. early: the end token ends some."""
+    """A generator of days on which each of these mistakes changes an answer. ends_early: the end token ends some."""
 
     def make(rng: random.Random) -> Inputs | None:
-        steps: list[list[Any]] = []
-        names = "abcdefgh"[: rng.randint(*requests)]
-        size = rng.randint(*slots)
-        for name in names:
-            prompt = [rng.randrange(10) for _ in range(rng.randint(1, 4))]
-            steps.append(["add", name, prompt, rng.randint(1, 4)])
-            if len(steps) >= size and rng.random() < 0.4:
-                steps.append(["step"])
-        inputs: Inputs = {"slots": size, "eos_id": rng.randrange(10), "steps": steps}
-        for _ in range(4 * len(names)):  # until everybody is served, and once more
-            steps.append(["step"])
-            if not answers(inputs)[-1]["tokens"]:
-                break
+        inputs = server_day.draw(rng, "slots", rng.randint(*slots), rng.randint(*requests), True, answers)
         right = answers(inputs)
-        ended = right != answers(inputs, mistakes.NO_EOS)
+        early = right != answers(inputs, mistakes.NO_EOS)
         apart = all(answers(inputs, mistake) != right for mistake in tells_apart)
-        return inputs if apart and ended == early else None
+        return inputs if apart and early == ends_early else None
 
     return make
 
@@ -114,7 +83,6 @@ def engine_case(title: str, *examples: tuple[int, int, Sequence[Any]], **case: A
     return script(title, answers, name=NAME, write=write, trial=played, examples=inputs, valid=valid, **case)
 
 
-STEP = ["step"]
 CASES = (
     engine_case(
         "One request: first its prompt is run, then one token a step, and then it is gone.",
@@ -149,7 +117,7 @@ CASES = (
     engine_case(
         "The end token ends a request early.",
         (2, 6, [["add", "a", [2, 1], 5], ["add", "b", [2], 5], STEP, STEP]),
-        make=making([mistakes.NO_EOS, mistakes.DROPS_EOS, mistakes.ONE_MORE], early=True),
+        make=making([mistakes.NO_EOS, mistakes.DROPS_EOS, mistakes.ONE_MORE], ends_early=True),
         count=2,
     ),
     engine_case(
