@@ -7,6 +7,7 @@ points, and the correlation of an item with the sum of all the others (item-rest
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -126,11 +127,13 @@ def spread(values: Sequence[float]) -> Spread | None:
     )
 
 
-def histogram(values: Iterable[float], most: float, bins: int = 10) -> list[tuple[float, float, int]]:
-    """(from, to, how many) over 0 to ``most``; the last bin holds its upper end, and what is above (extra credit)."""
-    width = (most or 1.0) / bins
+def histogram(values: Iterable[float], most: float) -> list[tuple[float, float, int]]:
+    """(from, to, how many) over 0 to ``most``, in steps of whole points, ten at most; the last one holds its upper end,
+    and what is above (extra credit)."""
+    width = max(1, math.ceil(most / 10))
+    bins = max(1, math.ceil(most / width))
     found = Counter(min(bins - 1, max(0, int(value / width + 1e-9))) for value in values)
-    return [(n * width, (n + 1) * width, found[n]) for n in range(bins)]
+    return [(n * width, min((n + 1) * width, most), found[n]) for n in range(bins)]
 
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> float | None:

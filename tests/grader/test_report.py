@@ -77,9 +77,10 @@ def test_totals_late_penalties_and_their_spread():
     assert (found.n, found.low, found.high) == (5, 1, 13)
     assert found.quartiles == tuple(np.percentile([13, 9.5, 9, 4, 1], [25, 50, 75]))
     assert found.deviation == pytest.approx(np.std([13, 9.5, 9, 4, 1], ddof=1))
-    assert [count for *_, count in report.histogram([13, 9.5, 9, 4, 1], 13, 13)] == [
-        *(0, 1, 0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 1)
+    assert report.histogram([13, 9.5, 9, 4, 1], 13) == [
+        *((0, 2, 1), (2, 4, 0), (4, 6, 1), (6, 8, 0), (8, 10, 2), (10, 12, 0), (12, 13, 1))
     ]
+    assert report.histogram([0, 2.5, 3], 2.5) == [(0, 1, 1), (1, 2, 0), (2, 2.5, 2)]
 
 
 def test_misconceptions_by_exercise_the_most_frequent_first():
