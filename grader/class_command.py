@@ -155,7 +155,8 @@ def register(app: typer.Typer) -> None:
         _known(platform)
         _need_released(course, slug)
         if dry_run:
-            console().print(f"{len(marks.marks(course, slug))} pages would be made in {course / 'feedback'}.")
+            count = sum(1 for _ in (course / "autograded").glob(f"*/{slug}/{slug}.ipynb"))
+            console().print(f"{count} pages would be made in {course / 'feedback'}.")
             return
         work.feedback(course, slug)
         data, count = marks.feedback_zip(course, slug, platform)
@@ -208,6 +209,7 @@ def register(app: typer.Typer) -> None:
         from . import freezing
 
         slug = slug_of(lesson, course)
+        _need_released(course, slug)
         if not dry_run:
             freezing.thaw(course, slug) if thaw else freezing.freeze(course, slug)
         console().print(f"{'Would be' if dry_run else '✓'} {'thawed' if thaw else 'frozen'}: {slug}")
@@ -231,9 +233,11 @@ def _need_released(course: Path, slug: str) -> None:
 
 
 def _warn_of_stranger(course: Path, student: str) -> None:
-    """A name with a typing mistake would have what somebody else should get."""
+    """A name with a typing mistake would have what somebody else should get. Raises CourseError where it is no name."""
     from difflib import get_close_matches
 
+    if student in ("", "..") or student != Path(student).name:
+        raise CourseError(f"{student!r} cannot be a student's name: a folder is called like the student.")
     known = sorted(path.name for path in (course / "submitted").glob("*") if path.is_dir())
     if student not in known:
         near = get_close_matches(student, known)

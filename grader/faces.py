@@ -6,13 +6,16 @@ over there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import FunctionType
 from typing import Any
 
-LARGEST = 10_000  # of a whole number that a student's function may hand to one of ours: it may size a table
+from .inside.wire import Away
+
+LARGEST = 10_000  # a whole number, or a tensor's numbers, that a student's function may hand to ours: it sizes a table
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,13 @@ def face_of(made: Any) -> Face:
 
 
 def too_large(value: Any) -> bool:
-    """Whether a whole number in what a student's function hands to one of ours is beyond LARGEST."""
+    """Whether a student's function hands ours a whole number, or a tensor of so many numbers, beyond LARGEST."""
     if isinstance(value, int):
         return abs(value) > LARGEST
+    if isinstance(value, Away):
+        return False
+    if isinstance(shape := getattr(value, "shape", None), tuple):
+        return math.prod(shape) > LARGEST or any(map(too_large, shape))
     if isinstance(value, (list, tuple, set, frozenset)):
         return any(map(too_large, value))
     return isinstance(value, dict) and any(too_large(part) for pair in value.items() for part in pair)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from lessonlib import files
 from lessonlib.course import CourseError
 
-from . import fingerprint, guard, work
+from . import apart, fingerprint, guard, work
 from .grading import Budget, quiz_scores
 from .store import Record, Store
 from .writer import EXCHANGE, Outcome, Writer
@@ -131,7 +131,8 @@ class Fleet:
             job = running.pop(future)
             by_content.pop(fingerprint.digest(job.keys), None)
             if future.status != "finished":
-                why = f"{future.exception()}".splitlines()[0][:300] or future.status
+                error = future.exception()
+                why = (f"{error}".splitlines() or [type(error).__name__])[0][:300]
                 yield from (Event(submission.student, FAILED, why=why) for submission in job.waiting)
                 continue
             for exercise, record in future.result().items():
@@ -161,7 +162,7 @@ class Fleet:
 
     def _submit(self, submission: Submission, job: _Job) -> Any:
         return self.client.submit(
-            work.run, self._shared, submission.notebook(), job.missing, job.budget, pure=False, retries=1
+            apart.run, self._shared, submission.notebook(), job.missing, job.budget, pure=False, retries=1
         )
 
     def _room(self) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 from lessonlib.classroom import checking, workbook
 from lessonlib.classroom.checking import Failure, Report
 from lessonlib.classroom.exercises import Exercise, Observation, StudentError, find
+from lessonlib.classroom.kernel import DIED, TOO_LONG
 from lessonlib.classroom.whole_lesson import said
 
 from . import probes, warm
@@ -29,11 +30,12 @@ from .conversation import Conversation, Lost
 from .guard import Rebuilt, Release, Task
 from .keys import Scored, score
 from .library import AGENT, library
-from .locked import LockedKernel, Ran
+from .locked import OUT_OF_MEMORY, LockedKernel, Ran
 from .sandbox import Jail, Limits, SandboxError, make_room, remove_room
 
 SOCKET = "probes"
 NAMES = "get_ipython().user_ns"
+ENDED = (DIED, OUT_OF_MEMORY, TOO_LONG)  # how code ends that leaves no kernel to go on in, or no time
 QUICK = 10.0  # seconds: an exercise that failed in less is tried once more, alone
 
 
@@ -187,17 +189,18 @@ class _Runner:
 
     def _run(self, task: Task, exercise: Exercise, seed: int, began: float) -> Graded:
         own = self.rebuilt.sources[task.cell]
+        without = ""  # code that failed; perhaps it is not needed after all
         for code in self._needed(task):
-            if (ran := self._cell(code)).problem:
-                return self._zero(
-                    task, exercise, f"code that it needs {said(ran.problem, self.budget.cell)}", began
-                )
+            if problem := self._cell(code).problem:
+                told = f"code that it needs {said(problem, self.budget.cell)}"
+                if problem in ENDED:
+                    return self._zero(task, exercise, told, began)
+                without = without or f"{told}, and "
         ran = self._cell(own)
         outputs = tuple(ran.outputs)
         if ran.problem:
-            return self._zero(
-                task, exercise, f"its cell {said(ran.problem, self.budget.cell)}", began, outputs
-            )
+            told = f"{without}its cell {said(ran.problem, self.budget.cell)}"
+            return self._zero(task, exercise, told, began, outputs)
         seconds = min(self.budget.probes, self.deadline - time.monotonic())
         conversation = self._talk()
         try:
@@ -295,10 +298,7 @@ class _Runner:
     def _zero(
         self, task: Task, exercise: Exercise, why: str, began: float, outputs: tuple[dict[str, Any], ...] = ()
     ) -> Graded:
-        """Nothing could be probed: the report says why."""
-        seen = Observation(error=StudentError("never ran", message=f"{why[0].upper()}{why[1:]}."))
-        failure = Failure(None, None, seen, checking.NEVER_RAN, checking.WHY[checking.NEVER_RAN])
-        return Graded(task, Report(exercise, 0, failure), outputs, why, time.monotonic() - began)
+        return replace(never_ran(task, exercise, why), outputs=outputs, seconds=time.monotonic() - began)
 
     def _close(self) -> None:
         self.ran = {}
@@ -307,6 +307,13 @@ class _Runner:
             self.kernel = None
             self.listener.close()
             remove_room(self.room)
+
+
+def never_ran(task: Task, exercise: Exercise, why: str) -> Graded:
+    """Nothing could be probed: the report says why."""
+    seen = Observation(error=StudentError("never ran", message=f"{why[0].upper()}{why[1:]}."))
+    failure = Failure(None, None, seen, checking.NEVER_RAN, checking.WHY[checking.NEVER_RAN])
+    return Graded(task, Report(exercise, 0, failure), why=why)
 
 
 def _is_plain(cell: dict[str, Any]) -> bool:

@@ -169,11 +169,12 @@ class _File:
 
 
 def _from_folder(place: Path, slug: str) -> Iterator[_File | str]:
-    found = [
-        (path.relative_to(place).parts, path)
-        for path in sorted(place.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    ]
+    found = []
+    for path in sorted(place.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            found.append((path.relative_to(place).parts, path))
+        elif path.is_symlink() or not path.is_dir():
+            yield f"{path.relative_to(place)} is a link or no ordinary file, so it was not read."
     for parts, path in placed(found, slug):
         yield _owned(parts, slug, partial(_limited, path), None)
 

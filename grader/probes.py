@@ -19,6 +19,8 @@ from .conversation import Conversation, Lost, StudentObject
 
 SECONDS = 30.0  # for all probes of one exercise: each value takes a way over the line
 LUCK = 20_240_101  # of ``checking.play``
+# What reading or comparing strange values may end in. Not AssertionError: that is a mistake of ours.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 class Remote(Student):
@@ -63,7 +65,7 @@ class Remote(Student):
             why = str(lost)
             gone = StudentError("too long") if why == "too long" else StudentError("died", message=why)
             return Observation(error=gone, printed=self.printed.getvalue(), inputs=self.inputs)
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             # What came is of no use to the case at all, and the case has no words for it.
             text = f"What it returned cannot be read ({type(error).__name__})."
             return Observation(wrong_form=WrongForm(forms.TYPE, text), inputs=self.inputs)
@@ -101,7 +103,7 @@ def probe(
     with one_thread(), fixed_luck(LUCK):
         try:
             return checking.judge(student, cases, seed)
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             text = f"What it returned cannot be compared ({type(error).__name__})."
             seen = Observation(wrong_form=WrongForm(forms.TYPE, text), inputs=student.inputs)
             return Report(exercise, 0, Failure(None, None, seen, forms.TYPE, forms.WHY[forms.TYPE]))

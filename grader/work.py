@@ -9,8 +9,10 @@ from pathlib import Path
 
 import nbformat
 
+from lessonlib.classroom.exercises import find
+
 from . import guard, writing
-from .grading import Budget, grade
+from .grading import Budget, grade, never_ran
 from .store import Record
 
 
@@ -49,10 +51,16 @@ def run(
     return {graded.task.exercise: writing.record(graded) for graded in result.exercises}
 
 
+def given_up(lesson: Lesson, only: Sequence[str], why: str) -> dict[str, Record]:
+    """The records of a submission that could not be graded to its end: zeros with the reason."""
+    tasks = [task for task in lesson.open().tasks if task.exercise in only]
+    return {t.exercise: writing.record(never_ran(t, find(t.exercise), why)) for t in tasks}
+
+
 def cache_folder() -> Path:
     """Where this user's workers keep what all submissions share."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home, "llm-inference-course", "grading")
 
 
-__all__ = ["Lesson", "cache_folder", "run"]
+__all__ = ["Lesson", "cache_folder", "given_up", "run"]

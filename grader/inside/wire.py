@@ -17,12 +17,13 @@ Neither side sends code or pickles. This file is used on both sides; only what i
 from __future__ import annotations
 
 import json
+import math
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,12 @@ from typing import Any
 LIMIT = 32 * 2**20  # bytes of one message
 NODES = 400_000  # values in one message
 DEPTH = 40
+HASHED, HASHED_AT_ONCE = (
+    20_000,
+    5_000,
+)  # keys in one message, and in one dict or set: equal hashes cost squares
+MADE = 100_000  # tensors, arrays, fractions and stand-ins in one message
+DIGITS = 400  # of a Decimal, and of its exponent: ``int`` of 1E+300000000 never ends
 _HEAD, _LENGTH = struct.Struct(">II"), struct.Struct(">Q")
 _NUMPY = frozenset(
     [
@@ -152,7 +159,7 @@ class Decoder:
 
     def __init__(self, buffers: Sequence[bytes], find: Find, stand: Stand):
         self.buffers, self.find, self.stand = buffers, find, stand
-        self.nodes = 0
+        self.nodes = self.hashed = self.made = 0
 
     def __call__(self, node: Any, depth: int = 0) -> Any:
         self.nodes += 1
@@ -164,16 +171,21 @@ class Decoder:
             raise WireError("a value of no known kind")
         try:
             return self._tagged(node[0], node[1:], depth)
-        except (ValueError, TypeError, LookupError, ArithmeticError, InvalidOperation, RuntimeError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError, RuntimeError) as error:
             raise WireError(f"a damaged value ({type(error).__name__})") from None
 
     def _tagged(self, tag: str, rest: list[Any], depth: int) -> Any:
+        self.made += tag not in "ltsfdNb"
+        if self.made > MADE:
+            raise WireError(f"more than {MADE:,} tensors, fractions and objects")
         if tag in "ltsf":
             (items,) = rest
+            self._hash(len(_list(items)) if tag in "sf" else 0)
             made = [self(item, depth + 1) for item in _list(items)]
             return {"l": list, "t": tuple, "s": set, "f": frozenset}[tag](made)
         if tag in "dN":
             (pairs,) = rest
+            self._hash(len(_list(pairs)))
             found = {self(k, depth + 1): self(v, depth + 1) for k, v in _list(pairs)}
             return found if tag == "d" else SimpleNamespace(**found)
         if tag == "b":
@@ -183,7 +195,10 @@ class Decoder:
         if tag == "F":
             return Fraction(_int(rest[0]), _int(rest[1]))
         if tag == "D":
-            return Decimal(rest[0][:400])
+            number = Decimal(rest[0][:DIGITS])
+            if number.is_finite() and abs(number.adjusted()) > DIGITS:
+                raise WireError("a number beyond all bounds")
+            return number
         if tag in "An":
             return self._numpy(tag, *rest)
         if tag == "T":
@@ -195,6 +210,11 @@ class Decoder:
         if tag == "O":
             return self.stand(_int(rest[0]), _name(rest[1]))
         raise WireError("a value of no known kind")
+
+    def _hash(self, count: int) -> None:
+        self.hashed += count
+        if count > HASHED_AT_ONCE or self.hashed > HASHED:
+            raise WireError("too many keys")
 
     def _buffer(self, number: Any) -> bytes:
         if not 0 <= _int(number) < len(self.buffers):
@@ -248,8 +268,10 @@ def _name(value: Any) -> str:
 
 
 def _shape(value: Any) -> list[int]:
+    """Sizes of a table. As lists it would have a list for each row, and for each row's row: empty ones cost as well."""
     sizes = [_int(size) for size in _list(value)]
-    if len(sizes) > 16 or any(size < 0 or size > 2**40 for size in sizes):
+    lists = sum(math.prod(max(1, size) for size in sizes[:n]) for n in range(1, len(sizes)))
+    if len(sizes) > 16 or any(size < 0 or size > 2**40 for size in sizes) or lists > NODES:
         raise WireError("a damaged shape")
     return sizes
 

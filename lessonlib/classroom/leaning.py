@@ -1,7 +1,8 @@
 """What an exercise leans on: of the other cells, the statements that make the names it uses.
 
 So a lesson's exercises run in seconds, without the walk-through around them, and a student's own helper
-functions are there all the same. Statements that only change a thing (``box["a"] = 1``) are not followed.
+functions are there all the same. A name that a cell has bound itself is its own, whoever else uses it. Statements that
+only change a thing (``box["a"] = 1``) are not followed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,11 @@ from __future__ import annotations
 import ast
 import symtable
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+
+LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # use names when they are called
+AT_ONCE = (ast.Assign, ast.AugAssign, ast.AnnAssign)  # use names before they bind theirs
 
 
 def statements(source: str) -> list[ast.stmt]:
@@ -35,18 +40,51 @@ def names(code: str) -> tuple[set[str], set[str]]:
     return bound, used
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A statement: the names it binds, those it uses that its cell has bound by then, and those from elsewhere."""
+
+    code: str
+    bound: set[str]
+    inside: set[str]
+    outside: set[str]
+
+
 @lru_cache(maxsize=1000)
-def _parts(cell: str) -> list[tuple[str, set[str], set[str]]]:
-    """Each statement, with the names that it binds and uses."""
-    return [(code, *names(code)) for code in map(ast.unparse, statements(cell))]
+def _parts(cell: str) -> list[_Part]:
+    found = [(statement, ast.unparse(statement)) for statement in statements(cell)]
+    named = [names(code) for _, code in found]
+    everything = {name for bound, _ in named for name in bound}
+    parts, before = [], set[str]()
+    for (statement, code), (bound, used) in zip(found, named, strict=True):
+        if isinstance(statement, ast.AugAssign):
+            used = used | bound
+        if isinstance(statement, LATER):
+            own = everything
+        elif isinstance(statement, AT_ONCE):
+            own = before
+        else:  # a loop's variable, say, is bound before it is used
+            own = before | bound
+        parts.append(_Part(code, bound, used & own, used - own))
+        before = before | bound
+    return parts
 
 
 def leaned_on(others: Sequence[str], sources: Iterable[str]) -> list[list[str]]:
     """For each of the other cells, the statements that ``sources`` need in order to run."""
     cells = [_parts(cell) for cell in others]
-    wanted = {name for source in sources for _, _, used in _parts(source) for name in used}
+    wanted = {name for source in sources for part in _parts(source) for name in part.outside}
+    within: list[set[str]] = [
+        set() for _ in cells
+    ]  # of each cell, what its needed statements have from itself
     while True:
-        more = {name for cell in cells for _, bound, used in cell if bound & wanted for name in used}
-        if more <= wanted:
-            return [[code for code, bound, _ in cell if bound & wanted] for cell in cells]
+        needed = [
+            [part for part in cell if part.bound & (wanted | own)]
+            for cell, own in zip(cells, within, strict=True)
+        ]
+        more = {name for parts in needed for part in parts for name in part.outside} - wanted
+        inside = [{name for part in parts for name in part.inside} for parts in needed]
+        if not more and inside == within:
+            return [[part.code for part in parts] for parts in needed]
         wanted |= more
+        within = inside

@@ -42,3 +42,29 @@ def test_the_needed_part_runs_alone():
         for statement in cell:
             exec(statement, names)
     assert names["f"](1) == [6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "n = 3\nprint(n)",
+        "for n in range(3):\n    print(n)",
+        "def f(x):\n    return n(x)\n\ndef n(x):\n    return x",
+        "import math as n\nn.pi",
+        "with open('x') as n:\n    n.read()",
+        "n = [n for n in range(3)]",
+    ],
+)
+def test_a_name_that_a_cell_binds_itself_is_its_own(own: str):
+    assert leaned_on(["n = 1 / 0", "def n(): ..."], [own]) == [[], []]
+
+
+@pytest.mark.parametrize("own", ["n += 1", "print(n)\nn = 3", "n = n + 1", "def f():\n    return n"])
+def test_a_name_that_is_used_before_is_somebody_elses(own: str):
+    assert leaned_on(["n = 1"], [own]) == [["n = 1"]]
+
+
+def test_what_a_needed_statement_has_from_its_own_cell_comes_from_there():
+    """And an equal name elsewhere is not asked for it."""
+    cells = ["rows = missing()", "rows = [1, 2]\ntotal = sum(rows)\nrows = None"]
+    assert leaned_on(cells, ["print(total)"]) == [[], ["rows = [1, 2]", "total = sum(rows)", "rows = None"]]

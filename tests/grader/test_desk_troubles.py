@@ -151,6 +151,29 @@ def test_a_mistyped_student_is_asked_about(graded, say, command):  # noqa: F811
     assert "!" not in say("class", *right)
 
 
+@pytest.mark.parametrize("command", [["extend", "02"], ["time"]])
+@pytest.mark.parametrize("name", ["../ada", "a/b", "", ".."])
+def test_what_can_be_no_folder_can_be_no_student(graded, say, command, name):  # noqa: F811
+    before = gradebook(graded)
+    with pytest.raises(CourseError, match="cannot be a student's name"):
+        say("class", *command, name, *(["2"] if command == ["time"] else []))
+    assert gradebook(graded) == before
+
+
+def test_a_lesson_that_nobody_has_handed_out_is_not_frozen(course, say):  # noqa: F811
+    instructor = course / "source" / "03_quantization" / "03_quantization.ipynb"
+    instructor.parent.mkdir()
+    instructor.write_bytes((course / "source" / SLUG / f"{SLUG}.ipynb").read_bytes())
+    with pytest.raises(CourseError, match="03_quantization is not in the gradebook"):
+        say("class", "freeze", "03")
+
+
+def test_a_dry_run_counts_the_pages_that_there_will_be(graded, say):  # noqa: F811
+    say("class", "extend", "02", "nobody")  # is in the gradebook from now on, without a submission
+    told = say("class", "feedback", "02", "--dry-run")
+    assert told.split()[0] == "2" == say("class", "feedback", "02").split()[1]
+
+
 @pytest.mark.parametrize("hours", ["inf", "1e12"])
 def test_an_extension_has_an_end(graded, hours):  # noqa: F811
     done = CliRunner().invoke(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from grader import grading, guard
 from grader.grading import Budget
-from lessonlib.classroom import workbook
+from lessonlib.classroom import leaning, workbook
 
 from .hostile.cells import RIGHT
 from .releases import as_bytes, notebook, released, solutions
@@ -109,6 +110,11 @@ BOOKS = {
     "a cell with a shell command": (RIGHT, with_cell(1, new_code_cell("!ls\n%cd /\n%%bash\necho"))),
     "an edited walk-through": (RIGHT, lambda book: book.cells[1].update(source="import torch\nprint('mine')")),
     "a solution in a Markdown cell": ("x", as_text),
+    "a name of its own that fails elsewhere": (f"mine = 1\nprint(mine)\n{RIGHT}", with_cell(60, new_code_cell("mine = 1 / 0"))),
+    "a name that is used and fails, needlessly": (
+        RIGHT + "\ntry:\n    print(mine)\nexcept NameError:\n    pass",
+        with_cell(60, new_code_cell("mine = 1 / 0")),
+    ),
     "many cells": (RIGHT, lambda book: book.cells.extend(new_code_cell(f"n{i} = {i}") for i in range(800))),
 }  # fmt: skip
 
@@ -166,3 +172,31 @@ def test_the_reference_solutions_earn_every_point(number, cache):
     )
     lost = [(one.task.exercise, one.report.name, one.why) for one in result.exercises if not one.points]
     assert not lost and len(result.exercises) == len(release.tasks)
+
+
+@pytest.mark.parametrize("number", ["01", "02", "03", "04", "05", "06", "07", "08"])
+def test_who_tries_things_out_in_the_cell_may_call_them_as_the_lesson_does(number, cache):
+    """``for i in …``, ``answer = …``: names of walk-through cells that cannot run where nobody looks."""
+    release, right = released(number), solutions(number)
+    plain = [
+        workbook.text(c) for c in release.cells if c.cell_type == "code" and not c.metadata.get("nbgrader")
+    ]
+    bound = {
+        name
+        for text in plain
+        for code in leaning.statements(text)
+        for name in leaning.names(ast.unparse(code))[0]
+    }
+    used = {
+        name
+        for text in right.values()
+        for code in leaning.statements(text)
+        for part in leaning.names(ast.unparse(code))
+        for name in part
+    }
+    names = sorted(name for name in bound - used if not name.startswith("_"))
+    tried = f"\nfor {', '.join(names)}, *_ in [range({len(names) + 1})]:\n    print({', '.join(names)})"
+    sources = {cell: source + tried for cell, source in right.items()}
+    result = grading.grade(release, guard.rebuild(release, as_bytes(notebook(number, sources))), 3, cache)
+    lost = [(one.task.exercise, one.report.name, one.why) for one in result.exercises if not one.points]
+    assert not lost and len(names) > 10

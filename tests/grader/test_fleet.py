@@ -144,6 +144,21 @@ def test_equal_submissions_run_once_and_each_has_its_own_row(course, client, mon
     assert len(asked) == 1 and points(course) == dict.fromkeys(("ada", "bob", "cyd"), 2)
 
 
+def test_an_error_without_words_stops_nobody(course, client, monkeypatch):
+    hand_in(course, "ada", as_bytes(notebook("02")))
+    hand_in(course, "bob", as_bytes(notebook("02", {"02-visible": "x = 1"})))
+    monkeypatch.setattr(fleet.apart, "run", _wordless)
+    events = run(course, client)
+    assert {(event.student, event.state, event.why) for event in events} == {
+        ("ada", fleet.FAILED, "MemoryError"),
+        ("bob", fleet.FAILED, "MemoryError"),
+    }
+
+
+def _wordless(*_: object) -> None:
+    raise MemoryError
+
+
 @pytest.mark.needs("bwrap")
 def test_a_changed_probe_grades_its_exercise_again_and_no_other(course, client, monkeypatch):
     hand_in(course, "ada", as_bytes(notebook("02", solutions("02"))))

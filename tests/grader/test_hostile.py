@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -116,6 +117,52 @@ def test_the_right_solution_earns_its_points_after_all_that(cache):
     search = "import pathlib; assert not pathlib.Path('/tmp/mine').exists() and not pathlib.Path('mine').exists()\n"
     found = graded(search + cells.RIGHT, cache)
     assert found[ATTACKED].points == found[ATTACKED].task.points, found[ATTACKED]
+
+
+ANSWER_WITH = """
+import lesson_agent.agent as agent
+def choose_threshold(benign, attacks, budget):
+    return {"threshold": 0.5, "recall": 1.0}
+send = agent.Line.send
+def lie(self, message, buffers=(), deadline=None):
+    return send(self, {**message, "@part@": @value@} if "value" in message else message, buffers, deadline)
+agent.Line.send = lie
+"""
+COLLIDING = '["l", [["s", [i * (2**61 - 1) for i in range(390_000)]]]]'
+BOMB = '["T", "bool", [2**40, 0], 0, 0]'
+COSTLY = {  # cell: what its values do to who reads them
+    "07-choose_threshold": [
+        ANSWER_WITH.replace("@part@", "value").replace("@value@", COLLIDING),
+        ANSWER_WITH.replace("@part@", "after").replace("@value@", f'["l", [["l", [{BOMB}] * 3], ["d", []]]]'),
+    ],
+    "02-visible": [
+        f"import torch\ndef visible(held, new):\n    return torch.empty({size}, 0, dtype=torch.bool)"
+        for size in (2**24, 2**40)
+    ],
+    "02-find_bug": ["import torch\ndef find_bug(make):\n    x = torch.zeros(14_000, 2)\n    make().attend(x, x, x)"],
+    "08-decode": [
+        f"from decimal import Decimal\ndef decode(*a, **k):\n    return [Decimal('{number}')]"
+        for number in ("1E+300000000", "1E+99999999999")
+    ],
+    "04-ContinuousBatcher": [
+        "from decimal import Decimal\nclass ContinuousBatcher:\n    def __init__(self, *a, **k): ...\n"
+        "    def add(self, *a): ...\n    def batch(self): return []\n"
+        "    def step(self): return {'a': Decimal('1E+99999999999')}"
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "cell, n", [(cell, n) for cell, sources in COSTLY.items() for n in range(len(sources))]
+)
+def test_values_that_would_cost_the_grader_its_memory_or_its_evening(cell, n, cache):
+    release, began = released(cell[:2]), time.process_time()
+    before = psutil.Process().memory_info().rss
+    rebuilt = guard.rebuild(release, as_bytes(notebook(cell[:2], {cell: COSTLY[cell][n]})))
+    [graded] = grading.grade(release, rebuilt, 1, cache, BUDGET, only=[cell.replace("-", ".")]).exercises
+    assert graded.points == 0 and (graded.why or graded.report.name)
+    assert time.process_time() - began < 20
+    assert psutil.Process().memory_info().rss < before + 500 * sandbox.MIB
 
 
 LOGS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +100,18 @@ def test_a_folder(tmp_path):
     (tmp_path / "eve" / BOOK).symlink_to(tmp_path / "bob" / BOOK)
     found = intake.gather(tmp_path, SLUG)
     assert taken(found) == {"ada": {BOOK: "ada"}, "bob": {BOOK: "bob"}, "cyd": {BOOK: "cyd", LOG: "log"}}
+
+
+def test_what_is_no_ordinary_file_is_told_and_not_read(tmp_path):
+    for student in ("ada", "mal"):
+        (tmp_path / "in" / student).mkdir(parents=True)
+    (tmp_path / "in" / "ada" / BOOK).write_text("ada")
+    (tmp_path / "secret").write_text("not for mal")
+    (tmp_path / "in" / "mal" / BOOK).symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "in" / "mal" / LOG)
+    found = intake.gather(tmp_path / "in", SLUG)
+    assert taken(found) == {"ada": {BOOK: "ada"}}
+    assert [c.split(" is ")[0] for c in found.complaints] == [f"mal/{BOOK}", f"mal/{LOG}"]
 
 
 def test_two_of_one_name_stay_two(tmp_path):

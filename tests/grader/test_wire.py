@@ -216,6 +216,33 @@ def test_deep_and_wide_values_are_refused():
 # ---------------------------------------------------------------- messages
 
 
+BOMBS = {
+    "one set of equal hashes": ["s", [n * (2**61 - 1) for n in range(wire.HASHED_AT_ONCE + 1)]],
+    "one dict of equal hashes": ["d", [[n * (2**61 - 1), 0] for n in range(wire.HASHED_AT_ONCE + 1)]],
+    "many dicts": ["l", [["d", [[n, 0] for n in range(100)]]] * (wire.HASHED // 100 + 1)],
+    "many tensors": ["l", [["T", "bool", [0], 0, 0]] * (wire.MADE + 1)],
+    "a Decimal whose int never ends": ["D", "1E+300000000"],
+    "a small one": ["D", "1E-300000000"],
+    "empty, of many rows": ["T", "bool", [2**40, 0], 0, 0],
+    "empty, of many rows of rows": ["A", "bool", [1, 700, 700, 0], 0],
+    "many dimensions": ["T", "bool", [100_000, 1, 1, 1, 1, 1], 1, 0],
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_what_would_cost_far_more_than_its_bytes_is_refused(name):
+    began = time.process_time()
+    with pytest.raises(WireError):
+        Decoder([b"", bytes(100_000)], {}.__getitem__, lambda *_: None)(BOMBS[name])
+    assert time.process_time() - began < 5
+
+
+def test_what_an_exercise_may_well_return_is_not():
+    values = ["D", "1E+300"], ["T", "bool", [0, 2**30], 0, 0], ["T", "bool", [100_000, 1], 1, 0]
+    for node in values:
+        Decoder([b"", bytes(100_000)], {}.__getitem__, lambda *_: None)(node)
+
+
 @pytest.fixture
 def lines():
     one, other = socket.socketpair()

@@ -40,7 +40,8 @@ def read(value: Any) -> dict[str, int]:
     plain: dict[str, int] = {}
     for name, token in value.items():
         shape = getattr(token, "shape", None)
-        if isinstance(token, (bool, list, float)) or (shape is not None and tuple(shape) != ()):
+        whole = isinstance(token, int) if shape is None else tuple(shape) == ()
+        if isinstance(token, bool) or not whole:
             raise WrongForm(TYPE, f"step must return {WANTED}; the token of {name!r} is {describe(token)}.")
         plain[name] = int(token)
     return plain

@@ -75,7 +75,8 @@ def ids(value: Any, wanted: str) -> list[int]:
         raise must_be(wanted, value)
     for token in value:
         shape = getattr(token, "shape", None)
-        if isinstance(token, (bool, float, str, list)) or (shape is not None and tuple(shape) != ()):
+        whole = isinstance(token, int) if shape is None else tuple(shape) == ()
+        if isinstance(token, bool) or not whole:
             raise WrongForm(TYPE, f"It must be {wanted}; one of them is {describe(token)}.")
     return [int(token) for token in value]
 
