@@ -14,7 +14,7 @@ from lessonlib.security.admission import MAX_MESSAGES, MAX_PARTS, WHOLE
 
 from .engine import Delta, Usage
 from .errors import ApiError
-from .wire import Answer, Body, Exchange, Model, Name, Stops, TextPart, event, given, text_of
+from .wire import Answer, Body, Exchange, Model, Name, Stops, TextPart, event, given, text_of, top_p_of
 
 
 class TextBlock(TextPart):
@@ -86,7 +86,7 @@ class Messages(Exchange):
         params = SamplingParams(
             **given(
                 temperature=body.temperature,
-                top_p=body.top_p and max(body.top_p, 1e-9),
+                top_p=top_p_of(body.top_p),
                 top_k=body.top_k,
                 stop=body.stop_sequences,
             ),

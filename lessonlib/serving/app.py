@@ -98,7 +98,7 @@ def _add_routes(app: FastAPI, shared: Shared) -> None:
     async def models() -> Any:
         return openai.models(model)
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Any:
         model.check_name(name)
         return openai.one_model(model)

@@ -19,7 +19,7 @@ from lessonlib.security.admission import MAX_IDS, MAX_MESSAGES, MAX_NAME, WHOLE
 
 from .engine import Delta, Usage
 from .errors import ApiError
-from .wire import VERSION, Body, Exchange, Model, Name, Stop, Stops, given
+from .wire import VERSION, Body, Exchange, Model, Name, Stop, Stops, given, top_p_of
 
 LATEST = ":latest"
 Whole = Annotated[int, Field(ge=-WHOLE, le=WHOLE)]
@@ -56,7 +56,7 @@ class Options(Body):
         return SamplingParams(
             **given(
                 top_k=self.top_k,
-                top_p=self.top_p and max(self.top_p, 1e-9),
+                top_p=top_p_of(self.top_p),
                 min_p=self.min_p,
                 seed=self.seed,
                 stop=self.stop,
@@ -193,8 +193,9 @@ class Generate(_Ollama):
         last = super()._last(text, usage)
         # What the next call's context can go on from; but it would spell out the server's system prompt.
         if not (self.body.raw or self.model.system_prompt):
-            told = [token.choice.token for token in self.answers[0].tokens]
-            last["context"] = self.prompt + (told or self.model.encode(self.answers[0].text, False))
+            answer = self.answers[0]
+            told = [] if answer.stop else [token.choice.token for token in answer.tokens]
+            last["context"] = self.prompt + (told or self.model.encode(answer.text, False))
         return last
 
 

@@ -25,10 +25,11 @@ from lessonlib.security.admission import (
 from .engine import Delta, Token, Usage
 from .errors import ApiError
 from .tokens import as_chat, as_completion
-from .wire import Answer, Body, Content, Exchange, Model, Name, Stop, Stops, event, given, text_of
+from .wire import Answer, Body, Content, Exchange, Model, Name, Stop, Stops, event, given, text_of, top_p_of
 
 TokenId = Annotated[int, Field(ge=0)]
 Ids = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_IDS)]
+Empty = Annotated[list[str], Field(max_length=0)]
 
 
 class StreamOptions(Body):
@@ -76,7 +77,7 @@ class Sampling(Body):
         return SamplingParams(
             **given(
                 temperature=self.temperature,
-                top_p=self.top_p and max(self.top_p, 1e-9),
+                top_p=top_p_of(self.top_p),
                 top_k=self.top_k and max(self.top_k, 0),
                 min_p=self.min_p,
                 stop=self.stop,
@@ -110,6 +111,12 @@ class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant"]
     content: Content
     name: Annotated[str, Field(max_length=64)] | None = None
+    # Empty in every answer, and so in every answer that is sent back.
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Empty | None = None
+    annotations: Empty | None = None
 
 
 class ResponseFormat(Body):

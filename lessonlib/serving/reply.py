@@ -153,8 +153,11 @@ class Reply(Response):
 
     def _look_back(self, generation: Generation) -> None:
         ran = [request for request in generation.requests if request.times]
+        began = any(
+            request.reached or request.table for request in generation.requests
+        )  # with its prompt, at least
         usage = generation.usage
-        self.settle(usage.prompt_tokens + usage.completion_tokens if ran else 0)
+        self.settle(usage.prompt_tokens + usage.completion_tokens if began else 0)
         each = len(generation.requests) // len(self.exchange.texts)
         for i, texts in enumerate(self.exchange.texts):
             answers = [request.text for request in ran if request.index // each == i]

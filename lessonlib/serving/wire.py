@@ -208,6 +208,11 @@ def given(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def top_p_of(share: float | None) -> float | None:
+    """For the engine, which wants more than 0: 0 leaves the likeliest token, as in the vendors' formats."""
+    return None if share is None else max(share, 1e-9)
+
+
 def event(data: Any, name: str = "") -> str:
     """A server-sent event. ASCII alone: some clients take U+2028 for the end of a line."""
     head = f"event: {name}\n" if name else ""

@@ -92,13 +92,14 @@ def running(
     guards: Guards | None = None,
     max_waiting: int = 256,
     server: dict | None = None,
+    name: str = NAME,
     **settings: Any,
 ) -> Iterator[Running]:
     guards = guards or Guards(AdmissionLimits(queue=max_waiting))
     engine = AsyncEngine(llm)
     up = threading.Event()
     instance = Server(
-        create_app(engine, NAME, guards=guards, **settings),
+        create_app(engine, name, guards=guards, **settings),
         bind(),
         ready=lambda _: up.set(),
         **(server or {}),

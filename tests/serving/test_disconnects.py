@@ -6,13 +6,15 @@ import json
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import pytest
 
-from lessonlib import SamplingParams
+from lessonlib import LLM, SamplingParams
+from lessonlib.security import RateLimiter
+from lessonlib.serving.guards import Guards
 
-from .conftest import NAME, request_bytes
+from .conftest import NAME, request_bytes, running
 
 ROUTES = {
     "/v1/completions": {"model": NAME, "prompt": "def f(", "max_tokens": 2000, "ignore_eos": True},
@@ -158,3 +160,34 @@ def test_pipelined_requests_are_answered_in_turn(server):
             found += piece
     answers = [json.loads(part.partition(b"\r\n\r\n")[2]) for part in found.split(b"HTTP/1.1 200 OK")[1:]]
     assert [answer["usage"]["completion_tokens"] for answer in answers] == [3, 1, 2]
+
+
+def test_who_leaves_before_the_first_token_pays_for_the_prompt_that_was_run(monkeypatch):
+    """Else who has no token left could make the machine read long prompts all day; who only waited pays nothing."""
+    llm = LLM(NAME, max_num_seqs=1, max_num_batched_tokens=64)
+    body = {"model": NAME, "prompt": [7] * 1500, "max_tokens": 16, "ignore_eos": True}
+    limiter = RateLimiter(requests_per_minute=100, tokens_per_minute=4000)
+    settled: list[int] = []
+    reserve = Guards.reserve
+
+    def noted(self, caller, tokens):
+        settle = reserve(self, caller, tokens)
+        return lambda used: (settle(used), settled.append(used))
+
+    monkeypatch.setattr(Guards, "reserve", noted)
+    with running(llm, Guards(limiter=limiter)) as server:
+
+        def leaves(after_steps: int) -> None:
+            last, before = server.engine.scheduler.steps + after_steps, len(settled)
+            with closing(server.connect()) as connection:
+                connection.sendall(request_bytes("/v1/completions", body))
+                server.wait(lambda: server.engine.sequences == 1, "it is in")
+                server.wait(lambda: server.engine.scheduler.steps >= last, "it has run a little")
+            server.wait(lambda: len(settled) > before, "it is settled")
+
+        for after_steps in (0, 0, 0, 2, 2):
+            with server.held() if not after_steps else nullcontext():
+                leaves(after_steps)
+            server.empty()
+        assert settled[:3] == [0, 0, 0] and min(settled[3:]) >= 1500
+        assert server.post("/v1/completions", body).status_code == 429, "3,000 of 4,000 are gone"

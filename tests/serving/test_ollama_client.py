@@ -71,6 +71,29 @@ def test_a_context_goes_on_where_the_last_answer_ended(client, twin):
     assert answer.response == expected(twin, ids, chat=False).outputs[0].text
 
 
+def test_a_context_knows_nothing_of_what_was_not_shown(client, twin):
+    """Of a stop text the answer says nothing: a next call that went on behind it would answer to it."""
+    whole = client.generate(NAME, "Reverse a list.", options={**OPTIONS, "num_predict": 20})
+    stop = whole.response[6:9]
+    told = client.generate(NAME, "Reverse a list.", options={**OPTIONS, "num_predict": 20, "stop": [stop]})
+    assert told.response == whole.response.partition(stop)[0]
+    before = expected(twin, "Reverse a list.").prompt_token_ids
+    assert twin.tokenizer.decode(told.context[len(before) :]) == told.response
+
+
+def test_an_answer_can_be_sent_back_as_it_came(client):
+    said = client.chat(NAME, MESSAGES, options=OPTIONS).message
+    for message in (said, said.model_dump()):
+        more = [*MESSAGES, message, {"role": "user", "content": "Again."}]
+        assert client.chat(NAME, more, options=OPTIONS).done
+
+
+def test_top_p_0_leaves_the_likeliest(client, twin):
+    options = {**OPTIONS, "temperature": 2, "top_p": 0}
+    answer = client.generate(NAME, "def fib(n):", options=options)
+    assert answer.response == expected(twin, "def fib(n):").outputs[0].text
+
+
 def test_options_reach_the_engine(client, twin):
     options = {"temperature": 1.2, "top_k": 40, "top_p": 0.9, "min_p": 0.01, "seed": 4, "stop": ["("]}
     answer = client.generate(

@@ -10,7 +10,7 @@ import pytest
 
 from lessonlib import SamplingParams
 
-from .conftest import NAME, SECONDS
+from .conftest import NAME, SECONDS, running
 
 PROMPT = "def fib(n):\n"
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Reverse a list."}]
@@ -200,6 +200,38 @@ def test_a_prompt_that_came_before_is_counted_as_cached(client):
     client.completions.create(**asked)
     usage = client.completions.create(**asked).usage
     assert 0 < usage.prompt_tokens_details.cached_tokens < usage.prompt_tokens
+
+
+@pytest.mark.parametrize("sent_back", [lambda message: message, lambda message: message.model_dump()])
+def test_an_answer_can_be_sent_back_as_it_came(client, twin, sent_back):
+    asked = {"model": NAME, "max_tokens": 6, "temperature": 0}
+    said = client.chat.completions.create(messages=CHAT, **asked).choices[0].message
+    more = [*CHAT, sent_back(said), {"role": "user", "content": "Again."}]
+    plain = [*CHAT, {"role": "assistant", "content": said.content}, {"role": "user", "content": "Again."}]
+    answer = client.chat.completions.create(messages=more, **asked).choices[0].message.content
+    assert answer == expected(twin, chat_ids(twin, plain), max_tokens=6, temperature=0)[0].text
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}]
+    for meant in ({"refusal": "no"}, {"tool_calls": calls}, {"audio": {"id": "1"}}):
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(
+                messages=[*CHAT, {"role": "assistant", "content": "x", **meant}], **asked
+            )
+
+
+def test_top_p_0_leaves_the_likeliest(client, twin):
+    asked = {"model": NAME, "max_tokens": 8}
+    told = client.completions.create(prompt=PROMPT, temperature=2, top_p=0, **asked).choices[0].text
+    assert told == expected(twin, PROMPT, temperature=0, max_tokens=8)[0].text
+
+
+def test_a_model_of_the_hub_is_found_by_its_name(llm):
+    with (
+        running(llm, name="org/pico") as server,
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        assert client.models.retrieve("org/pico").id == client.models.list().data[0].id == "org/pico"
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("org/other")
 
 
 @pytest.mark.parametrize(
