@@ -492,7 +492,7 @@ vocabulary = llm.model.config.vocab_size
 oracle = ModelOracle(llm.model, LogitSurfacePolicy.off())
 stolen = attack_hidden_size(oracle, vocabulary)
 print("hidden size found:", stolen.hidden_size, "  true:", llm.model.config.hidden_size)
-print("questions asked:", f"{stolen.queries:,}", "  the fall behind it:", f"{stolen.gap:,.0f} times")
+print("questions asked:", f"{stolen.queries:,}", "  the fall behind it:", f"{stolen.gap:,.0f}-fold")
 
 values = stolen.singular_values
 figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -519,14 +519,11 @@ plt.show()
 def attacked(policy, attack=attack_hidden_size, **how):
     found = attack(ModelOracle(llm.model, policy), vocabulary, **how)
     told = f"{found.hidden_size} after {found.queries:,} questions. {found.reason}"
-    return f"{told} Largest fall: {found.gap:,.1f} times." if found.gap else told
+    return f"{told} Fall: {found.gap:,.1f}-fold." if found.gap else told
 
 
-wide = {
-    "attack": attack_shown_values,
-    "prompts": 330,
-    "size": 300,
-}  # lifts nothing, reads what is shown anyway
+# Lifts nothing, and reads what is shown anyway.
+wide = {"attack": attack_shown_values, "prompts": 330, "size": 300}
 everything = LogitSurfacePolicy(top_k=vocabulary, decimals=None)
 only_rounding = LogitSurfacePolicy(decimals=2, before_bias=False, max_biased_tokens=None)
 print("the policy, tokens lifted:   ", attacked(LogitSurfacePolicy()))
@@ -539,7 +536,7 @@ print("two decimals, nothing else:  ", attacked(only_rounding))
 # tokens, and patience does not help: each new prompt brings 256 unknown numbers, its hidden state, and 19 differences.
 #
 # The last line is the instructive one. Rounding looks like a defence, and the cliff is still there: noise makes it
-# lower, it does not fill it. (This attack takes a fall of 10 times for a cliff.) Slower ways remain: which token *wins*
+# lower, it does not fill it. (This attack takes a 10-fold fall for a cliff.) Slower ways remain: which token *wins*
 # under which bias tells something too, at dozens of questions for one logit. Only their number gives those away.
 
 # %% [markdown]

@@ -43,6 +43,7 @@ class ContinuousBatcher:
     ):
         self.model, self.cache, self.scheduler, self.speculator = model, cache, scheduler, speculator
         self._lock = threading.RLock()
+        self._telling: Request | None = None  # who gets a token that on_token has not seen yet
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -69,7 +70,7 @@ class ContinuousBatcher:
 
     @torch.inference_mode()
     def step(self, on_token: OnToken | None = None) -> list[Request]:
-        """One forward pass over everything that is to run now; returns the requests that got tokens.
+        """One forward pass over everything that is to run now; returns the requests that got tokens, or ended.
 
         ``on_token`` sees a request after each new token and may end it by returning a reason. After an exception,
         Ctrl-C included, the requests can go on or be aborted: nothing is lost but the time to run their tokens again.
@@ -81,7 +82,25 @@ class ContinuousBatcher:
                 self.scheduler.recover()
                 raise
 
+    def tell_again(self, on_token: OnToken | None) -> list[Request]:
+        """After an exception in ``on_token``, tell it of the same request once more; returns whom that ends.
+
+        A step begins so, since a token that comes behind a stop text is one too many.
+        """
+        with self._lock:
+            request, self._telling = self._telling, None
+            if request is None or on_token is None or request.finish_reason == "abort":
+                return []
+            running = request.finish_reason is None
+            request.finish_reason = on_token(request) or request.finish_reason
+            if request.finish_reason is None:
+                return []
+            self.scheduler.retire(request)
+            return [request] if running else []
+
     def _step(self, on_token: OnToken | None) -> list[Request]:
+        if ended := self.tell_again(on_token):
+            return ended
         slots = self.scheduler.schedule()
         if not slots:
             return []
@@ -149,9 +168,11 @@ class ContinuousBatcher:
         if request.finish_reason is not None:  # aborted by the on_token of another one
             return 0
         for taken, choice in enumerate(choices, start=1):
+            self._telling = request
             advance(request, choice, config.eos_token_ids, config.max_position_embeddings)
             if on_token is not None:
                 request.finish_reason = on_token(request) or request.finish_reason
+            self._telling = None
             if request.finish_reason is not None:
                 return taken
         return len(choices)

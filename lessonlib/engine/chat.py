@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .errors import BadParameter
 from .tokenizer import Message, Tokenizer
@@ -19,8 +19,8 @@ def encode_chat(
 ) -> list[int]:
     """Token ids of a conversation, up to where the assistant begins to speak.
 
-    encode: text to ids, special tokens and all (default: the tokenizer's); it may refuse a text. Raises BadParameter
-    where what a message says cannot be told from the template's own text.
+    encode: text to ids, special tokens and all (default: the tokenizer's); it may refuse a text. Raises what
+    apply_chat_template raises, and BadParameter where what a message says cannot be told from the template's own text.
     """
     # The template already writes the special tokens a prompt begins with.
     encode = encode or (lambda text: tokenizer.encode(text, add_special_tokens=False))
@@ -28,7 +28,10 @@ def encode_chat(
     forging = [
         i
         for i, message in enumerate(messages)
-        if isinstance(content := message.get("content"), str) and any(text in content for text in special)
+        # What is no message is for the template to refuse.
+        if isinstance(message, Mapping)
+        and isinstance(content := message.get("content"), str)
+        and any(text in content for text in special)
     ]
     if not forging:
         return encode(tokenizer.apply_chat_template(messages))

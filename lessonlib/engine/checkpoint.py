@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import shutil
+import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import ModelConfig
+from .config import ModelConfig, is_whole
 from .errors import BadParameter, BrokenCheckpoint, UnknownModel, UnsafeCheckpoint
 from .model import Transformer
 
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 HUB_SECONDS = 10.0  # a hub that does not answer for this long counts as out of reach
 
 
@@ -42,7 +46,7 @@ def resolve(name: str | Path) -> Path:
     known = ", ".join(shipped_models()) or "none"
     for folder in (ZOO / text, Path(os.path.expanduser(text))):
         # Unlike Path.is_file, this says no to a name that is far too long.
-        if os.path.isfile(folder / "config.json"):
+        if os.path.isfile(folder / CONFIG):
             return folder
     if text and os.path.isdir(folder):
         raise BrokenCheckpoint(
@@ -74,8 +78,20 @@ def _from_hub(name: str, known: str) -> Path:
 
 
 def load_config(name: str | Path) -> ModelConfig:
-    """ModelConfig of a model by name or folder."""
-    return ModelConfig.from_hf(read_json(resolve(name) / "config.json"))
+    """ModelConfig of a model by name or folder; the tokens that end a text are those of both its config files."""
+    folder = resolve(name)
+    config = ModelConfig.from_hf(read_json(folder / CONFIG))
+    if not os.path.isfile(folder / GENERATION):
+        return config
+    ends = read_json(folder / GENERATION).get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(map(is_whole, ends)):
+        raise BrokenCheckpoint(
+            f"{GENERATION} of {folder.name} says eos_token_id {reprlib.repr(ends)}, and that is no list of token ids; "
+            "fetch the folder again."
+        )
+    # Models that chat often name the end of a turn here alone.
+    return replace(config, eos_token_ids=tuple(dict.fromkeys([*config.eos_token_ids, *ends])))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -141,14 +157,14 @@ def load_model(
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """A safetensors file that everyone may read who may read the files beside it: the library makes it the owner's."""
     save_file(tensors, path, metadata={"format": "pt"})
-    shutil.copymode(path.with_name("config.json"), path)
+    shutil.copymode(path.with_name(CONFIG), path)
 
 
 def save_model(model: Transformer, folder: str | Path, max_shard_bytes: int | None = None) -> None:
     """Write ``config.json`` and the weights, in the model's dtype, as transformers and vLLM read them.
 
-    ``max_shard_bytes`` splits the weights over several files with an index. Weights already in the folder are
-    replaced, once the new ones are complete.
+    ``max_shard_bytes`` splits the weights over several files with an index. What is in the folder already is
+    replaced, once all of the new is complete. Raises BadParameter where that cannot be.
     """
     if model.quantization:
         raise BadParameter(
@@ -156,13 +172,32 @@ def save_model(model: Transformer, folder: str | Path, max_shard_bytes: int | No
             "quantizing, or use lesson export."
         )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     hf = model.config.to_hf() | {"torch_dtype": str(model.dtype).removeprefix("torch.")}
-    (folder / "config.json").write_text(json.dumps(hf, indent=2) + "\n")
     tensors = {_hf_name(name): t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         del tensors["lm_head.weight"]
-    shards = _shards(tensors, max_shard_bytes)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as fresh:
+            files = _write(hf, tensors, max_shard_bytes, Path(fresh))
+            for file in files:
+                os.replace(Path(fresh, file), folder / file)
+            # An older save may have left more files, and the next reader would not know which weights are meant.
+            for old in (folder / WEIGHTS, folder / INDEX, *folder.glob("model-*-of-*.safetensors")):
+                if old.name not in files:
+                    old.unlink(missing_ok=True)
+            os.replace(Path(fresh, CONFIG), folder / CONFIG)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100].rstrip(".")
+        raise BadParameter(
+            f"The model could not be saved in {folder.name[:80]} ({reason}); make room there or choose another folder."
+        ) from None
+
+
+def _write(hf: dict[str, Any], tensors: dict[str, Tensor], limit: int | None, folder: Path) -> list[str]:
+    """All files of a model, in an empty folder; returns the names of those with the weights."""
+    (folder / CONFIG).write_text(json.dumps(hf, indent=2) + "\n")
+    shards = _shards(tensors, limit)
     files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
     files = files if len(files) > 1 else [WEIGHTS]
     for file, names in zip(files, shards, strict=True):
@@ -172,13 +207,8 @@ def save_model(model: Transformer, folder: str | Path, max_shard_bytes: int | No
         index = {name: file for file, names in zip(files, shards, strict=True) for name in names}
         content = {"metadata": {"total_size": total}, "weight_map": index}
         (folder / INDEX).write_text(json.dumps(content, indent=2) + "\n")
-    else:
-        (folder / INDEX).unlink(missing_ok=True)
-    # An older save may have left more files, and the next reader would not know which weights are meant.
-    for old in {folder / WEIGHTS, *folder.glob("model-*-of-*.safetensors")} - {
-        folder / file for file in files
-    }:
-        old.unlink(missing_ok=True)
+        files = [*files, INDEX]
+    return files
 
 
 def _shards(tensors: dict[str, Tensor], limit: int | None) -> list[list[str]]:

@@ -240,7 +240,8 @@ def _rope_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     kind = rope.get("rope_type") or rope.get("type") or "default"
     known = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
     scaling = RopeScaling(kind, **{name: value for name, value in rope.items() if name in known})
-    return {"rope_theta": rope.get("rope_theta") or hf.get("rope_theta", 10_000.0), "rope_scaling": scaling}
+    theta = rope.get("rope_theta") or hf.get("rope_theta")
+    return {"rope_theta": 10_000.0 if theta is None else theta, "rope_scaling": scaling}
 
 
 def _rope_scaling_to_hf(scaling: RopeScaling) -> dict[str, Any] | None:
@@ -264,6 +265,10 @@ def _window_from_hf(hf: Mapping[str, Any], family: str) -> dict[str, Any]:
     if window is None or family == "mistral":
         return {"sliding_window": window}
     layers, types = range(hf["num_hidden_layers"]), hf.get("layer_types")
+    if types and len(types) < len(layers):
+        raise BrokenCheckpoint(
+            f"config.json has {len(types)} layer_types for {len(layers)} layers; fetch the model folder again."
+        )
     first = hf.get("max_window_layers", 28)
     windowed = tuple(i for i in layers if (types[i] == "sliding_attention" if types else i >= first))
     return {"sliding_window": window, "window_layers": None if len(windowed) == len(layers) else windowed}

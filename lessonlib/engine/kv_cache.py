@@ -134,6 +134,22 @@ class KVStore:
         return dequantize_kv(codes, scales, self.head_dim, self.dtype)
 
 
+def check_fit(config: ModelConfig, store: KVStore, layer: int, k: Tensor) -> None:
+    """Raise BadParameter unless keys (batch, kv_heads, new, head_dim) of this layer belong in this model's store."""
+    place = store.keys.device
+    layers, heads, head_dim = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
+    if (k.dtype, k.device) != (store.dtype, place):
+        raise BadParameter(
+            f"The cache holds {store.dtype} on {place} but the model works with {k.dtype} on {k.device}; "
+            "make it with dtype=model.dtype and device=model.device."
+        )
+    if layer >= layers or (k.shape[1], k.shape[3]) != (heads, head_dim):
+        raise BadParameter(
+            f"This cache was made for another model ({layers} layers with {heads} KV heads of {head_dim}); "
+            "make one from this model's config."
+        )
+
+
 class NoCache:
     """Attention over the tokens of this call and nothing else: every step starts from the beginning."""
 
@@ -218,7 +234,7 @@ class DenseCache:
 
         Raises BadParameter when the cache was made for another model, number format or device.
         """
-        self._check(layer, k)
+        check_fit(self.config, self.store, layer, k)
         k, v = k.detach(), v.detach()  # the past is data: no gradient flows into it, no graph grows with it
         if self._together:
             start = self.lengths[0]
@@ -259,17 +275,3 @@ class DenseCache:
         self.rewind(0)
         # An overflow left behind would live on: a masked slot is multiplied by 0, and 0 × inf is NaN.
         self.store.zero()
-
-    def _check(self, layer: int, k: Tensor) -> None:
-        config, dtype = self.config, self.store.dtype
-        layers, heads, head_dim = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-        if (k.dtype, k.device) != (dtype, self.keys.device):
-            raise BadParameter(
-                f"The cache holds {dtype} on {self.keys.device} but the model works with {k.dtype} on "
-                f"{k.device}; make it with dtype=model.dtype and device=model.device."
-            )
-        if layer >= layers or (k.shape[1], k.shape[3]) != (heads, head_dim):
-            raise BadParameter(
-                f"This cache was made for another model ({layers} layers with {heads} KV heads of {head_dim}); "
-                "make one from this model's config."
-            )

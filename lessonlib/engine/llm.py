@@ -75,21 +75,36 @@ class RequestOutput:
 
 @dataclass(eq=False)
 class TextRequest(Request):
-    """A request that follows its own text, and the clock."""
+    """A request that follows its own text, and the clock. ``followed``: the tokens that are in both."""
 
     detokenizer: Detokenizer = field(kw_only=True)
     text: str = ""
     times: list[float] = field(default_factory=list)
+    followed: int = 0
 
     def follow(self) -> str | None:
-        """Take in the newest token; "stop" when a stop text has appeared (the text ends before it)."""
-        self.times.append(time.perf_counter())
-        searched = max(0, len(self.text) - max(map(len, self.params.stop), default=0))
-        self.text += self.detokenizer.add(self.output[-1], final=self.finish_reason is not None)
-        found = [at for stop in self.params.stop if (at := self.text.find(stop, searched)) >= 0]
-        if found:
-            self.text = self.text[: min(found)]
-        return "stop" if found else None
+        """Take in what came since the last time; "stop" when a stop text has appeared (the text ends before it).
+
+        Interrupted anywhere, it leaves nothing out: the next call takes in the same tokens again.
+        """
+        count = len(self.output)
+        self.times += [time.perf_counter()] * (count - len(self.times))
+        detokenizer, text, first, reason = self.detokenizer, self.text, self.followed, None
+        if detokenizer.count != first:  # the interrupt came in between: begin again
+            detokenizer, text, first = Detokenizer(detokenizer.tokenizer), "", 0
+        longest = max(map(len, self.params.stop), default=0)
+        for place in range(first, count):
+            searched = max(0, len(text) - longest)
+            final = self.finish_reason is not None and place == count - 1
+            text += detokenizer.add(self.output[place], final)
+            found = [at for stop in self.params.stop if (at := text.find(stop, searched)) >= 0]
+            if found:
+                text, reason = text[: min(found)], "stop"
+                break
+        # The verdict first: of what is not yet marked as followed, nothing is lost.
+        self.finish_reason = reason or self.finish_reason
+        self.detokenizer, self.text, self.followed = detokenizer, text, count
+        return reason
 
     @property
     def settled(self) -> str:
@@ -198,9 +213,12 @@ class LLM:
         Raises what generate raises, at once and not with the first piece.
         """
         texts, single = as_prompts(prompt)
-        if not single:
+        if texts and not single:
             raise BadParameter("stream continues one prompt; call it once for each, or use generate.")
-        return self._pieces(self._requests(self._encode(texts[0]), params or SamplingParams())[0])
+        ids = self._encode(texts[0]) if texts else []
+        request = self._requests(ids, params or SamplingParams())[0]
+        self.batcher.scheduler.check(request)
+        return self._pieces(request)
 
     def _pieces(self, request: TextRequest) -> Iterator[str]:
         sent = 0
@@ -264,10 +282,9 @@ class LLM:
                 self.batcher.add(request)
             while any(request.finish_reason is None for request in requests):
                 # Other calls' requests (an open stream, say) are in the same steps, and follow their own texts.
-                self.batcher.step(
-                    lambda request: request.follow() if isinstance(request, TextRequest) else None
-                )
+                self.batcher.step(_follow)
                 yield
+            self.batcher.tell_again(_follow)  # another call's interrupt may have come into the last token
         finally:
             for request in requests:
                 if request.finish_reason is None:
@@ -307,6 +324,10 @@ def _load(
     from .cuda import cuda_model
 
     return cuda_model(model, max_num_seqs)
+
+
+def _follow(request: Request) -> str | None:
+    return request.follow() if isinstance(request, TextRequest) else None
 
 
 def _each(given: Any, count: int, name: str) -> list[Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .config import ModelConfig, check_whole
 from .errors import BadParameter
-from .kv_cache import KVStore, check_context, visible
+from .kv_cache import KVStore, check_context, check_fit, visible
 
 
 class Span(NamedTuple):
@@ -47,7 +47,7 @@ class PagedCache:
     >>> cache.plan([Span(table=[7, 2], start=0, count=20), Span(table=[4], start=9, count=1)])
     >>> model(ids, cache=cache)     # ids (1, 21): the tokens of the first span, then that of the second
 
-    quantization: None (numbers as ``dtype``), "int8" or "int4".
+    quantization: None (numbers as ``dtype``), "int8" or "int4". A pass of another model raises BadParameter.
     """
 
     def __init__(
@@ -71,8 +71,9 @@ class PagedCache:
         for table, start, count in spans:
             check_context(self.config, start + count)
             if table and not 0 <= min(table) <= max(table) < self.num_blocks:
+                beyond = next(block for block in table if not 0 <= block < self.num_blocks)
                 raise BadParameter(
-                    f"A block table points to block {max(table)}, and the cache has blocks 0 to {self.num_blocks - 1}; "
+                    f"A block table points to block {beyond}, and the cache has blocks 0 to {self.num_blocks - 1}; "
                     "take blocks from a BlockPool of that size."
                 )
             if count < 1 or start < 0 or start + count > len(table) * self.block_size:
@@ -106,6 +107,8 @@ class PagedCache:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         # Made when first needed: a compiled path reads the block tables itself.
         self._groups = self._groups or self._group(q.device)
+        if layer == 0 or layer >= len(self.keys):  # a model's layers are all alike
+            check_fit(self.config, self.store, layer, k)
         k, v = k[0].transpose(0, 1), v[0].transpose(0, 1)  # (tokens, kv_heads, head_dim), as stored
         self.store.write((layer, self.slots), k, v)
         window, q = self.config.window(layer), q[0].transpose(0, 1)
@@ -136,7 +139,8 @@ class PagedCache:
     def _group(self, device: torch.device) -> list[_Group]:
         by_count: dict[tuple[int, bool], list[tuple[int, Span]]] = {}
         first = 0
-        exact = self.store.quantization is None  # else: read what was stored, so that chunks change nothing
+        # Else: read what was stored, so that chunks change no more than rounding does (which may flip a code).
+        exact = self.store.quantization is None
         for span in self.spans:
             by_count.setdefault((span.count, exact and span.start == 0), []).append((first, span))
             first += span.count

@@ -19,7 +19,7 @@ from .tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What the predictions of ``tokens`` tokens cost: ``nats``, the sum of −ln p. ``size``: the text's UTF-8 bytes."""
+    """What the predictions of ``tokens`` tokens cost: ``nats``, the sum of −ln p. ``size``: their UTF-8 bytes."""
 
     nats: float
     tokens: int
@@ -34,10 +34,6 @@ class Perplexity:
     def perplexity(self) -> float:
         """e to the nats per token: the model is as unsure as between this many equally likely tokens."""
         return math.exp(self.nats_per_token)
-
-    @property
-    def bits_per_token(self) -> float:
-        return self.nats_per_token / math.log(2)
 
     @property
     def bits_per_byte(self) -> float:
@@ -57,9 +53,10 @@ def perplexity(
 ) -> Perplexity:
     """What a text, or several independent ones, cost the model.
 
-    Texts need the tokenizer and are read after the model's begin-of-text token, if it has one. Of ids, the first is
-    given and not predicted. A long text is read in windows of ``context`` tokens (default: all the model can take)
-    that move by ``stride``, so every token but the first few is predicted from at least context − stride others.
+    Texts need the tokenizer and are read after the model's begin-of-text token. Of ids, and of the text for a model
+    that has no such token, the first is given and not predicted, and its bytes do not count. A long text is read in
+    windows of ``context`` tokens (default: all the model can take) that move by ``stride``, so every token but the
+    first few is predicted from at least context − stride others.
 
     Sliding windows: Press et al. 2021 (Shortformer, arXiv:2012.15832 §2).
 
@@ -72,8 +69,8 @@ def perplexity(
     check_whole(stride=stride)
     nats, tokens, size = 0.0, 0, 0
     for one in as_prompts(text)[0]:
-        ids = _encode(model, one, tokenizer)
-        size += len(one.encode()) if isinstance(one, str) else 0
+        ids, given = _encode(model, one, tokenizer)
+        size += len(one.encode()) - given if isinstance(one, str) else 0
         for begin, first, end in _windows(len(ids), context, min(stride, context - 1)):
             window = torch.tensor([ids[begin:end]], device=model.device)
             wanted = torch.arange(first - 1, end - 1, device=model.device) - begin
@@ -85,17 +82,34 @@ def perplexity(
     return Perplexity(nats, tokens, size)
 
 
-def _encode(model: Transformer, text: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
+def _encode(
+    model: Transformer, text: str | Sequence[int], tokenizer: Tokenizer | None
+) -> tuple[list[int], int]:
+    """The ids, and how many bytes of a text are in the first one, which is given."""
+    given = 0
     if not isinstance(text, str):
         ids = as_ids(text)
     elif tokenizer is None:
         raise BadParameter("A text needs its tokenizer: perplexity(model, text, tokenizer).")
     else:
         ids, start = tokenizer.encode(text), model.config.bos_token_id
-        ids = ids if start is None or ids[:1] == [start] else [start, *ids]
+        if start is not None and ids[:1] != [start]:
+            ids = [start, *ids]
+        elif ids and ids == tokenizer.encode(text, add_special_tokens=False):
+            given = _size(tokenizer, ids[0])
     if ids:
         check_ids(model.config, min(ids), max(ids))
-    return ids
+    return ids, given
+
+
+def _size(tokenizer: Tokenizer, token: int) -> int:
+    """UTF-8 bytes of a token by itself."""
+    text = tokenizer.decode([token], skip_special_tokens=False)
+    if "\ufffd" not in text:
+        return len(text.encode())
+    # Part of a character: a vocabulary writes its bytes as "<0xE2>", or with one letter each.
+    spelled = tokenizer.id_to_token(token)
+    return 1 if spelled.startswith("<0x") else len(spelled)
 
 
 def _windows(length: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def as_ids(ids: Any) -> list[int]:
-    """Token ids as plain ints. Raises BadParameter for anything else, such as text, floats or a mask."""
+    """Token ids as plain ints. Raises BadParameter for anything else, such as text, bytes, floats or a mask."""
     listed = _plain(ids)
     try:
-        if any(isinstance(i, bool) for i in listed):
+        if isinstance(listed, bytes | bytearray) or any(isinstance(i, bool) for i in listed):
             raise TypeError
         return [operator.index(i) for i in listed]
     except TypeError:
@@ -37,7 +37,7 @@ def as_prompts(given: Any) -> tuple[list[Any], bool]:
     listed = _plain(given)
     if isinstance(listed, str):
         return [listed], True
-    if not isinstance(listed, Sequence) or isinstance(listed, bytes):
+    if not isinstance(listed, Sequence) or isinstance(listed, bytes | bytearray):
         raise BadParameter(
             f"A prompt must be a text or a list of token ids, not {reprlib.repr(listed)}; give one, or a list of them."
         )

@@ -30,11 +30,11 @@ class SamplingParams:
     top_p: keep the smallest set of likeliest tokens that reaches this probability (Holtzman et al. 2020).
     min_p: keep tokens at least this fraction as likely as the likeliest. max_tokens: new tokens at most.
     stop: texts that end the output (not part of it). seed: same seed, same tokens, whatever else is in the batch (in
-    float32, or compiled; other kernels round differently when more rows run together). n: how many outputs for this
-    prompt. logprobs: report this many top log-probabilities (of the raw logits). repetition_penalty (CTRL): divides
-    positive logits of seen tokens, multiplies negative ones; presence and frequency penalty (OpenAI): subtract once, or
-    once for each occurrence, for tokens of the *output*. logit_bias: added to the logits of these token ids, after the
-    penalties.
+    float32, or compiled; other kernels round differently when more rows run together, and so does a quantized KV cache,
+    whose codes turn on the last digit). n: how many outputs for this prompt. logprobs: report this many top
+    log-probabilities (of the raw logits). repetition_penalty (CTRL): divides positive logits of seen tokens, multiplies
+    negative ones; presence and frequency penalty (OpenAI): subtract once, or once for each occurrence, for tokens of
+    the *output*. logit_bias: added to the logits of these token ids, after the penalties.
     """
 
     temperature: float = 1.0
@@ -59,7 +59,7 @@ class SamplingParams:
         bias = {} if self.logit_bias is None else self.logit_bias
         object.__setattr__(self, "logit_bias", dict(bias) if isinstance(bias, Mapping) else bias)
         for name in ("temperature", "top_p", "min_p", *PENALTIES):
-            if isinstance(value := getattr(self, name), Real) and not isinstance(value, bool):
+            if _real(value := getattr(self, name)):
                 object.__setattr__(self, name, float(value))
         rules = [
             ("temperature", _real(self.temperature, 0), "0 (greedy) or more"),
@@ -112,12 +112,13 @@ class SamplingParams:
 
 
 def _real(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
-    return (
-        isinstance(value, Real)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and low <= float(value) <= high
-    )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        number = float(value)
+    except OverflowError:  # whole, and larger than any float
+        return False
+    return math.isfinite(number) and low <= number <= high
 
 
 def _as_tuple(value: Any) -> tuple[Any, ...]:

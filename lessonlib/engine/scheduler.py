@@ -28,8 +28,9 @@ class Request(Row):
     priority: lower runs earlier (as in vLLM). salt: requests share prefixes only with the same one. leader: the request
     whose prompt this one repeats (``n`` > 1): it is computed once. lookahead: drafted tokens wanted next time.
     table: its blocks. names: hashes of its full blocks so far. computed: known tokens whose keys and values are in the
-    cache; draft_computed: the same in the draft model's. rank: (priority × patience + step at which it came, number of
-    its arrival), the smaller first. cached, drafted, accepted (tokens) and preemptions are counted for its metrics.
+    cache; draft_computed: the same in the draft model's; reached: the most that ever were, whatever a preemption took.
+    rank: (priority × patience + step at which it came, number of its arrival), the smaller first. cached (tokens that
+    others had computed), drafted, accepted (tokens) and preemptions are counted for its metrics.
     """
 
     priority: int = 0
@@ -39,6 +40,7 @@ class Request(Row):
     table: list[int] = field(default_factory=list)
     computed: int = 0
     draft_computed: int = 0
+    reached: int = 0
     rank: tuple[int, int] = (0, 0)
     cached: int = 0
     drafted: int = 0
@@ -113,8 +115,8 @@ class Scheduler:
         """Requests that wait or run."""
         return len(self.waiting) + len(self.running)
 
-    def add(self, request: Request) -> None:
-        """Queue a request. Raises CacheFull when it could not finish even with the whole pool to itself."""
+    def check(self, request: Request) -> None:
+        """Raise CacheFull for a request that could not finish even with the whole pool to itself."""
         longest = len(request.prompt) + request.params.max_tokens - 1  # the last token chosen is never run
         if self.context is not None:
             longest = max(len(request.prompt), min(longest, self.context - 1))
@@ -123,6 +125,10 @@ class Scheduler:
                 f"This request can grow to {longest} tokens, and the whole KV cache holds "
                 f"{self.pool.num_blocks * self.pool.block_size}; ask for fewer tokens or give the cache more blocks."
             )
+
+    def add(self, request: Request) -> None:
+        """Queue a request. Raises CacheFull when it can never fit."""
+        self.check(request)
         level = request.priority if self.policy == "priority" else 0
         request.rank = (level * self.patience + self.steps, next(self._arrivals))
         self._queue(request)
@@ -158,6 +164,9 @@ class Scheduler:
         """The slot's tokens went through the model, and the last ``rejected`` of its drafts did not stand."""
         request = slot.request
         request.processed += slot.count
+        # What it never had and did not run came from others; its own blocks, found again, are nothing saved.
+        request.cached += max(0, slot.start - request.reached)
+        request.reached = max(request.reached, slot.start + slot.count - rejected)
         if request.finish_reason == "abort":  # while the step ran: it holds no block any more
             return
         request.computed = slot.start + slot.count - rejected
@@ -262,7 +271,6 @@ class Scheduler:
         request.table = pool.share(shared)
         pool.grow(request.table, known)
         request.computed = len(shared) * pool.block_size
-        request.cached += request.computed
         return True
 
     def _fork(self, request: Request, leader: Request) -> bool:
@@ -274,5 +282,4 @@ class Scheduler:
         if pair := self.pool.own(request.table, last // self.pool.block_size):
             self.copies.append(pair)
         request.computed = last
-        request.cached += last
         return True

@@ -101,11 +101,6 @@ class Timeline:
         """Places in the batch that did nothing for anybody, summed over the steps."""
         return sum(self.capacity - len(step.ran) for step in self.steps)
 
-    @property
-    def wasted_tokens(self) -> int:
-        """Tokens computed for nobody: padding, and rows that were finished."""
-        return sum(step.computed - sum(tokens for _, tokens in step.ran) for step in self.steps)
-
     def percentile(self, name: str, q: float) -> float:
         """The q-th percentile (0 … 100) of "ttft", "tpot" or "latency", in seconds."""
         if name not in ("ttft", "tpot", "latency"):

@@ -162,7 +162,8 @@ class DraftModelSpeculator(Speculator):
 
     A request with a seed of its own gets the very tokens that it gets without drafts, whatever else is in the batch:
     its drafts are drawn with the random numbers that the target will use. They agree less often than rejection sampling
-    would accept, and that is the price of the promise.
+    would accept, and that is the price of the promise. It holds as far as SamplingParams's seed does: not where a
+    quantized KV cache turns rounding into other codes.
 
     Raises TokenizerMismatch, BadParameter.
     """

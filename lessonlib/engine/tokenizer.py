@@ -16,6 +16,7 @@ from .errors import BadParameter, BrokenCheckpoint, TokenizerMismatch, TokenOutO
 from .prompts import as_ids
 
 Message = dict[str, Any]
+UNFINISHED = 3  # bytes, and so ids at most, of a character that lacks its last one
 
 
 class Tokenizer:
@@ -140,24 +141,37 @@ class Tokenizer:
 class Detokenizer:
     """Turns a growing list of ids into text as it comes, never emitting half a character.
 
-    Work per token is constant: only the ids after the last emitted text are decoded again.
+    Work per token is constant: only the last few ids are decoded again. ``count``: ids taken in so far.
     """
 
     def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._start = 0  # ids from here on are decoded together, since a token's text can depend on its left
-        self._emitted = 0  # ids up to here have been emitted
+        self.tokenizer = tokenizer
+        self.count = 0
+        self._ids: list[int] = []  # decoded together, since a token's text can depend on its left
+        self._settled = 0  # of these ids, all of whose text is emitted
+        self._emitted = 0  # characters of their text that are emitted
 
     def add(self, token: int, final: bool = False) -> str:
         """The text that this token completes; "" while a character is still in pieces (unless ``final``)."""
+        self.count += 1
         self._ids.append(token)
-        before = self._tokenizer.decode(self._ids[self._start : self._emitted])
-        now = self._tokenizer.decode(self._ids[self._start :])
-        if now.endswith("\ufffd") and not final:
-            return ""
-        self._start, self._emitted = self._emitted, len(self._ids)
-        return now[len(before) :]
+        text = self.tokenizer.decode(self._ids)
+        if text.endswith("\ufffd") and not final:
+            return self._broken(text) if len(self._ids) - self._settled > UNFINISHED else ""
+        new = text[self._emitted :]
+        self._ids = self._ids[self._settled :]
+        self._settled, self._emitted = len(self._ids), len(self.tokenizer.decode(self._ids))
+        return new
+
+    def _broken(self, text: str) -> str:
+        """No character is that long: only the last U+FFFD can still become one, and only the last few ids matter."""
+        new, self._emitted = text[self._emitted : -1], len(text) - 1
+        # Special tokens have no text, and may stand between the pieces of a character.
+        ids = [i for i in self._ids if self.tokenizer.decode([i])][-UNFINISHED - 1 :]
+        rest = self.tokenizer.decode(ids)
+        if rest.endswith("\ufffd"):
+            self._ids, self._settled, self._emitted = ids, 0, len(rest) - 1
+        return new
 
 
 def load_tokenizer(name: str | Path, vocab_size: int | None = None) -> Tokenizer:

@@ -14,8 +14,9 @@ from lessonlib.engine.perplexity import perplexity
 def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Iterable[str], stride: int = 512) -> float:
     """Average bits the model needs per byte of UTF-8; lower is better, 8 is no idea at all.
 
-    Each text is read after an end-of-text token in windows of the full context that move by ``stride``
-    tokens, so that every token but the first few is predicted from at least context - stride others.
+    Each text is read after the model's begin-of-text token in windows of the full context that move by ``stride``
+    tokens, so that every token but the first few is predicted from at least context - stride others. Without such
+    a token, a text's first one is given, and neither its bits nor its bytes count.
     """
     return perplexity(model, list(texts), tokenizer, stride).bits_per_byte
 

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from lessonlib.engine import (
@@ -151,6 +152,36 @@ def test_a_model_can_be_saved_over_the_files_it_was_loaded_from(folder):
     assert torch.equal(load_model(folder)(ids).logits, UNTIED(ids).logits)
 
 
+@pytest.mark.parametrize("shard", [None, 20_000])
+def test_a_save_that_fails_leaves_a_working_folder(folder, monkeypatch, shard):
+    """A disk that is full, at the first file or at a later one."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = random_model(tiny_config(num_hidden_layers=2))
+    for working in (0, 1) if shard else (0,):
+        left = working
+
+        def full(tensors, path, metadata):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                path.write_bytes(b"half")
+                raise SafetensorError(
+                    "Error while serializing: I/O error: No space left on device (os error 28)"
+                )
+            save_file(tensors, path, metadata)
+
+        monkeypatch.setattr(checkpoint, "save_file", full)
+        with refuses(BadParameter, match="could not be saved in mine .*No space left.*choose another folder"):
+            save_model(other, folder, shard)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert torch.equal(load_model(folder)(some_ids(6)).logits, UNTIED(some_ids(6)).logits)
+
+
+def test_a_place_that_takes_no_folder(folder):
+    with refuses(BadParameter, match="could not be saved in config.json"):
+        save_model(UNTIED, folder / "config.json")
+
+
 def test_dtypes(folder):
     for name, dtype in [
         (None, torch.float32),
@@ -173,6 +204,40 @@ def test_dtypes(folder):
 def test_a_device_that_is_not_there(folder, device):
     with refuses(BadParameter, match="use device='cpu'"):
         load_model(folder, device=device)
+
+
+# ---------------------------------------------------------------- generation_config.json
+
+
+@pytest.mark.parametrize(
+    ("ends", "together"),
+    [
+        (5, (1, 2, 5)),
+        ([7, 2, 5], (1, 2, 7, 5)),
+        ([2, 1], (1, 2)),
+        (None, (1, 2)),
+        ("REMOVE", (1, 2)),
+        ([], (1, 2)),
+    ],
+)
+def test_end_tokens_of_both_files_end_a_text(folder, ends, together):
+    """Qwen's chat models name the end of a turn in one and the end of a text in the other."""
+    (folder / "generation_config.json").write_text('{"pad_token_id": 0}')
+    edit(folder / "generation_config.json", eos_token_id=ends)
+    assert load_config(folder).eos_token_ids == load_model(folder).config.eos_token_ids == together
+    edit(folder / "config.json", eos_token_id=None)
+    alone = {5: (5,), None: (), "REMOVE": ()}
+    assert load_config(folder).eos_token_ids == (tuple(ends) if isinstance(ends, list) else alone[ends])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"eos_token_id": "end"}', '{"eos_token_id": [1, 2.5]}', '{"eos_token_id": true}'],
+)
+def test_a_broken_generation_config(folder, content):
+    (folder / "generation_config.json").write_text(content)
+    with refuses(BrokenCheckpoint, match=r"generation_config.json of mine"):
+        load_model(folder)
 
 
 # ---------------------------------------------------------------- weights

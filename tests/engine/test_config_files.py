@@ -58,6 +58,16 @@ def test_a_config_that_is_no_text(folder):
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "RoPE scaling 'yarn' is not supported"),
         ({"rope_scaling": "linear"}, "wrong kind"),
         ({"eos_token_id": 1.5}, "wrong kind"),
+        (
+            {
+                "model_type": "qwen2",
+                "sliding_window": 8,
+                "use_sliding_window": True,
+                "num_hidden_layers": 3,
+                "layer_types": ["full_attention"] * 2,
+            },
+            "2 layer_types for 3 layers",
+        ),
     ],
     ids=str,
 )
@@ -85,6 +95,8 @@ def test_old_and_new_ways_to_write_the_rope():
     for rope in [
         {},
         {"rope_scaling": None},
+        {"rope_theta": None},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": None}},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
     ]:
         assert ModelConfig.from_hf({"model_type": "llama", **HF, **rope}) == ModelConfig.from_hf(

@@ -15,13 +15,13 @@ from lessonlib.engine import LLM, BlockPool, PagedCache, SamplingParams, Schedul
 from lessonlib.engine.batching import ContinuousBatcher
 from lessonlib.engine.errors import (
     BadParameter,
+    CacheFull,
     EmptyPrompt,
     PromptTooLong,
     TokenizerMismatch,
     TokenOutOfRange,
 )
 from lessonlib.engine.model import Output
-from lessonlib.engine.tokenizer import Detokenizer
 
 from .conftest import QUIET, refuses
 
@@ -122,21 +122,6 @@ def test_half_a_character_is_never_shown(draft):
     assert text == "".join(pieces) == draft.tokenizer.decode(ids[:-1])
 
 
-def test_detokenizing_is_linear(draft):
-    decoded = 0
-
-    class Counting:
-        def decode(self, ids):
-            nonlocal decoded
-            decoded += len(ids)
-            return draft.tokenizer.decode(ids)
-
-    ids = draft.tokenizer.encode("def f(x):\n    return x + 1\n" * 20)
-    detokenizer = Detokenizer(Counting())  # type: ignore[arg-type]
-    assert "".join(detokenizer.add(i) for i in ids) == draft.tokenizer.decode(ids)
-    assert decoded < 5 * len(ids)
-
-
 def test_a_stop_text_ends_a_real_generation(draft):
     free = draft.generate("def f(x):", SamplingParams(temperature=0, max_tokens=40))[0].outputs[0]
     stop = free.text[9:12]
@@ -173,6 +158,10 @@ def test_a_bad_prompt_is_refused_when_stream_is_called(draft):
         draft.stream(["a", "b"], GREEDY)
     with refuses(BadParameter, match="not a dict"):
         draft.stream("a", {"temperature": 0})
+    with refuses(EmptyPrompt):
+        draft.stream([], GREEDY)
+    with refuses(CacheFull):
+        LLM("pico-draft", num_kv_blocks=2, block_size=4).stream("a", GREEDY)
 
 
 def test_the_engine_s_loop_and_the_facade_agree(draft):
@@ -211,6 +200,9 @@ def test_prompts_come_in_every_shape(draft):
         (None, None, BadParameter),
         (5, None, BadParameter),
         (b"abc", None, BadParameter),
+        ([b"abc"], None, BadParameter),
+        (["a", b"abc"], None, BadParameter),
+        (bytearray(b"abc"), None, BadParameter),
         ([None], None, BadParameter),
         (["\ud800"], None, BadParameter),
         ([[1.5]], None, BadParameter),

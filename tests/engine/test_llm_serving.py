@@ -241,6 +241,41 @@ def test_an_interrupted_request_keeps_its_random_numbers(way):
     assert request.output == expected
 
 
+@pytest.mark.parametrize("at", range(1, 6))
+@pytest.mark.parametrize("late", [False, True])
+def test_another_call_s_interrupt_takes_no_text_from_a_stream(draft, monkeypatch, at, late):
+    """Ctrl-C in generate, just when a token of the open stream is taken in; the last one too."""
+    llm = narrow(num_kv_blocks=40)
+    how = params(6, ignore_eos=True)
+    expected = draft.generate("def f(", how)[0].outputs[0]
+    requests = []
+    original = llm._requests
+    monkeypatch.setattr(llm, "_requests", lambda *given: requests.append(original(*given)) or requests[-1])
+    stream = llm.stream("def f(", how)
+    said = [next(stream)]
+    (request,) = requests[0]
+    add, left = request.detokenizer.add, at
+
+    def interrupted(token, final=False):
+        nonlocal left
+        left -= 1
+        if left == 0 and not late:
+            raise KeyboardInterrupt
+        text = add(token, final)
+        if left == 0:
+            raise KeyboardInterrupt
+        return text
+
+    request.detokenizer.add = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate(PROMPTS[1], params(40, ignore_eos=True))
+    said += stream
+    assert "".join(said) == expected.text
+    assert (request.output, request.finish_reason) == (expected.token_ids, "length")
+    assert len(request.times) == 6
+    assert empty(llm)
+
+
 def test_tenants_with_salts_of_their_own_share_nothing(draft):
     llm = narrow(num_kv_blocks=64)
     prompt = list(range(20, 40))

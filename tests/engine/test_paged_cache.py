@@ -195,6 +195,24 @@ def test_a_pass_that_was_not_announced_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("changes", "dtype", "match"),
+    [
+        ({}, torch.bfloat16, "dtype=model.dtype"),
+        ({"num_key_value_heads": 1}, torch.float32, "made for another model"),
+        ({"head_dim": 32}, torch.float32, "made for another model"),
+        ({"num_hidden_layers": 1}, torch.float32, "made for another model"),
+    ],
+    ids=str,
+)
+@torch.inference_mode()
+def test_the_cache_of_another_model_is_refused(changes, dtype, match):
+    cache = PagedCache(tiny_config(**{**SHORT, **changes}), 4, 4, dtype)
+    cache.plan([Span([0, 1], 0, 5)])
+    with refuses(BadParameter, match=match):
+        MODELS["plain"](some_ids(5), cache=cache)
+
+
+@pytest.mark.parametrize(
     "span", [([0], 0, 5), ([0], 4, 1), ([], 0, 1), ([0], 0, 0), ([0], -1, 1), ([0, 1], 6, 3)]
 )
 def test_tables_that_are_too_short_are_refused(span):
@@ -205,8 +223,8 @@ def test_tables_that_are_too_short_are_refused(span):
 
 def test_plans_beyond_the_pool_or_the_context_are_refused():
     cache = PagedCache(tiny_config(), 40, 4)
-    for table in ([40], [3, 10**7], [-1]):
-        with refuses(BadParameter, match="blocks 0 to 39"):
+    for table, wrong in (([40], 40), ([3, 10**7], 10**7), ([-1], -1), ([-1, 2], -1), ([1, 50, 60], 50)):
+        with refuses(BadParameter, match=f"points to block {wrong}, and the cache has blocks 0 to 39"):
             cache.plan([Span(table, 0, 3)])
     cache.plan([Span(list(range(32)), 120, 8)])
     with refuses(PromptTooLong, match="context of 128"):

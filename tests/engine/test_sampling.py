@@ -253,8 +253,8 @@ def test_more_logprobs_than_tokens_means_all_of_them():
 @pytest.mark.parametrize(
     ("name", "bad"),
     [
-        ("temperature", [-0.1, math.nan, math.inf, "1", None, True]),
-        ("top_p", [0, 0.0, -1, 1.01, math.nan, None]),
+        ("temperature", [-0.1, math.nan, math.inf, "1", None, True, 10**400]),
+        ("top_p", [0, 0.0, -1, 1.01, math.nan, None, 10**400]),
         ("top_k", [-1, 2.5, None, math.nan]),
         ("min_p", [-0.1, 1.1, math.nan, None]),
         ("max_tokens", [0, -5, 2.5, None, math.inf]),
@@ -262,11 +262,11 @@ def test_more_logprobs_than_tokens_means_all_of_them():
         ("seed", [1.5, "1", math.nan]),
         ("logprobs", [-1, 2.5, True]),
         ("repetition_penalty", [0, -1, math.inf, math.nan, None]),
-        ("presence_penalty", [math.nan, math.inf, None, "0"]),
+        ("presence_penalty", [math.nan, math.inf, None, "0", -(10**400)]),
         ("frequency_penalty", [math.nan, -math.inf, None]),
         ("stop", ["", ["a", ""], ["a", 3], 5]),
         ("stop_token_ids", [["a"], [1.5], "ab"]),
-        ("logit_bias", [{1: math.nan}, {1: math.inf}, {1: "2"}, {1.5: 2}, {"1": 2}, [1, 2], 5]),
+        ("logit_bias", [{1: math.nan}, {1: math.inf}, {1: 10**400}, {1: "2"}, {1.5: 2}, {"1": 2}, [1, 2], 5]),
     ],
 )
 def test_settings_without_meaning_are_refused_by_name(name, bad):

@@ -14,7 +14,6 @@ from torch import Tensor
 from ..errors import BadParameter
 
 BITS = (8, 4)
-SCALES = 2  # a scale and a zero
 TINY = torch.finfo(torch.float16).tiny
 
 
@@ -42,8 +41,3 @@ def dequantize_kv(codes: Tensor, scales: Tensor, head_dim: int, dtype: torch.dty
         codes = torch.cat([codes & 15, codes >> 4], dim=-1)
     scale, zero = scales.to(dtype).split(1, dim=-1)
     return torch.addcmul(zero, codes.to(dtype), scale)
-
-
-def kv_bits_per_number(head_dim: int, bits: int) -> float:
-    """True bits a stored number, scale and zero included."""
-    return bits + 16 * SCALES / head_dim
