@@ -11,7 +11,6 @@ import atexit
 import json
 import os
 import pickle
-import select
 import subprocess
 import sys
 import threading
@@ -77,15 +76,19 @@ class _Grader:
     def ask(self, task: tuple[Any, ...], seconds: float) -> dict[str, Any]:
         """Raises Lost, and TimeoutError where it does not answer in time."""
         assert self.process.stdin and self.process.stdout
+        end = time.monotonic() + seconds
+        alarm = threading.Timer(seconds, self.process.kill)
+        alarm.start()
         try:
             self.process.stdin.write(pickle.dumps(task))
             self.process.stdin.flush()
+            line = self.process.stdout.readline()
         except OSError:
-            raise Lost from None
-        if not select.select([self.process.stdout], [], [], seconds)[0]:
-            raise TimeoutError
-        if not (line := self.process.stdout.readline()):
-            raise Lost
+            line = b""
+        finally:
+            alarm.cancel()
+        if not line.endswith(b"\n"):
+            raise TimeoutError if time.monotonic() >= end else Lost
         answer: dict[str, Any] = json.loads(line)
         return answer
 
