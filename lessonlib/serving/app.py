@@ -95,12 +95,13 @@ def _add_routes(app: FastAPI, shared: Shared) -> None:
         return Response(shared.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/models")
+    @app.get("/v1/models/", include_in_schema=False)  # a path takes everything, and would look for a model ""
     async def models() -> Any:
         return openai.models(model)
 
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Any:
-        model.check_name(name)
+        model.check_name(name.removesuffix("/"))
         return openai.one_model(model)
 
     @app.post("/v1/completions")

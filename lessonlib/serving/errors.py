@@ -97,6 +97,7 @@ _TYPES = {
 _WRONG = {
     "missing": "is missing",
     "extra_forbidden": "is not known here; leave it out",
+    "none_required": "is not known here; leave it out",  # a field that only may be null
     "too_short": "needs {min_length} or more entries",
     "too_long": "has more than {max_length} entries",
     "string_too_short": "needs {min_length} or more characters",

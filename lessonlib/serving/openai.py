@@ -111,11 +111,12 @@ class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant"]
     content: Content
     name: Annotated[str, Field(max_length=64)] | None = None
-    # Empty in every answer, and so in every answer that is sent back.
+    # Empty in every answer, and so in every answer that is sent back ("parsed": by the client's parse and stream).
     refusal: None = None
     audio: None = None
     function_call: None = None
-    tool_calls: Empty | None = None
+    tool_calls: None = None
+    parsed: None = None
     annotations: Empty | None = None
 
 

@@ -48,6 +48,12 @@ def test_a_conversation_goes_on_with_the_answer_as_it_came(client, twin):
     assert answer.content[0].text == expected(twin, plain, max_tokens=5)[1].text
 
 
+def test_top_p_0_leaves_the_likeliest(client, twin):
+    asked = {"extra_body": {"temperature": 1, "top_p": 0}}
+    answer = client.messages.create(model=NAME, max_tokens=10, messages=MESSAGES, **asked)
+    assert answer.content[0].text == expected(twin, MESSAGES, max_tokens=10)[1].text
+
+
 def test_a_stream_is_the_events_the_client_knows(client, twin):
     _, right = expected(twin, MESSAGES, max_tokens=12)
     with client.messages.stream(model=NAME, max_tokens=12, messages=MESSAGES, **GREEDY) as stream:

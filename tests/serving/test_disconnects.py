@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 
 import pytest
 
@@ -14,7 +15,7 @@ from lessonlib import LLM, SamplingParams
 from lessonlib.security import RateLimiter
 from lessonlib.serving.guards import Guards
 
-from .conftest import NAME, request_bytes, running
+from .conftest import NAME, SECONDS, request_bytes, running
 
 ROUTES = {
     "/v1/completions": {"model": NAME, "prompt": "def f(", "max_tokens": 2000, "ignore_eos": True},
@@ -162,19 +163,25 @@ def test_pipelined_requests_are_answered_in_turn(server):
     assert [answer["usage"]["completion_tokens"] for answer in answers] == [3, 1, 2]
 
 
-def test_who_leaves_before_the_first_token_pays_for_the_prompt_that_was_run(monkeypatch):
-    """Else who has no token left could make the machine read long prompts all day; who only waited pays nothing."""
-    llm = LLM(NAME, max_num_seqs=1, max_num_batched_tokens=64)
-    body = {"model": NAME, "prompt": [7] * 1500, "max_tokens": 16, "ignore_eos": True}
-    limiter = RateLimiter(requests_per_minute=100, tokens_per_minute=4000)
-    settled: list[int] = []
+@pytest.fixture
+def settled(monkeypatch) -> list[int]:
+    """What was charged in the end, request by request."""
+    charged: list[int] = []
     reserve = Guards.reserve
 
     def noted(self, caller, tokens):
         settle = reserve(self, caller, tokens)
-        return lambda used: (settle(used), settled.append(used))
+        return lambda used: (settle(used), charged.append(used))
 
     monkeypatch.setattr(Guards, "reserve", noted)
+    return charged
+
+
+def test_who_leaves_before_the_first_token_pays_for_the_prompt_that_was_run(settled):
+    """Else who has no token left could make the machine read long prompts all day; who only waited pays nothing."""
+    llm = LLM(NAME, max_num_seqs=1, max_num_batched_tokens=64)
+    body = {"model": NAME, "prompt": [7] * 1500, "max_tokens": 16, "ignore_eos": True}
+    limiter = RateLimiter(requests_per_minute=100, tokens_per_minute=4000)
     with running(llm, Guards(limiter=limiter)) as server:
 
         def leaves(after_steps: int) -> None:
@@ -191,3 +198,30 @@ def test_who_leaves_before_the_first_token_pays_for_the_prompt_that_was_run(monk
             server.empty()
         assert settled[:3] == [0, 0, 0] and min(settled[3:]) >= 1500
         assert server.post("/v1/completions", body).status_code == 429, "3,000 of 4,000 are gone"
+
+
+def test_the_first_step_is_paid_for_while_it_runs_and_n_answers_pay_their_prompt_once(settled, monkeypatch):
+    llm = LLM(NAME, max_num_seqs=1)
+    body = {"model": NAME, "prompt": [7] * 1500, "max_tokens": 16, "n": 3, "ignore_eos": True}
+    limiter = RateLimiter(requests_per_minute=100, tokens_per_minute=4000)
+    forward, begun, release = llm.batcher._forward, threading.Event(), threading.Event()
+
+    def slow(*step):
+        begun.set()
+        release.wait(SECONDS)
+        return forward(*step)
+
+    monkeypatch.setattr(llm.batcher, "_forward", slow)
+    with running(llm, Guards(limiter=limiter)) as server, ExitStack() as at_last:
+        at_last.callback(release.set)
+        with closing(server.connect()) as connection:
+            connection.sendall(request_bytes("/v1/completions", body))
+            assert begun.wait(SECONDS)
+            with closing(server.connect()) as other:
+                other.sendall(request_bytes("/v1/completions", body))
+                server.wait(lambda: server.engine.sequences == 6, "the second waits behind the first")
+            server.wait(lambda: len(settled) == 1, "the second is settled")
+        server.wait(lambda: len(settled) == 2, "the first is settled, and its step still runs")
+        assert settled == [0, 1500]
+        release.set()
+        server.empty()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
+import httpx
 import openai
 import pytest
 
@@ -210,12 +212,42 @@ def test_an_answer_can_be_sent_back_as_it_came(client, twin, sent_back):
     plain = [*CHAT, {"role": "assistant", "content": said.content}, {"role": "user", "content": "Again."}]
     answer = client.chat.completions.create(messages=more, **asked).choices[0].message.content
     assert answer == expected(twin, chat_ids(twin, plain), max_tokens=6, temperature=0)[0].text
-    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}]
-    for meant in ({"refusal": "no"}, {"tool_calls": calls}, {"audio": {"id": "1"}}):
-        with pytest.raises(openai.BadRequestError):
-            client.chat.completions.create(
-                messages=[*CHAT, {"role": "assistant", "content": "x", **meant}], **asked
-            )
+
+
+@pytest.mark.parametrize("sent_back", [lambda message: message, lambda message: message.model_dump()])
+def test_so_can_one_that_the_client_parsed(client, sent_back):
+    asked = {"model": NAME, "max_tokens": 9, "temperature": 0}
+    plain = client.chat.completions.create(messages=CHAT, **asked).choices[0].message.content
+    asked["stop"] = plain[4:7]  # the client parses no answer that was cut at its length
+    with client.chat.completions.stream(messages=CHAT, **asked) as stream:
+        streamed = stream.get_final_completion()
+    for whole in (streamed, client.chat.completions.parse(messages=CHAT, **asked)):
+        more = [*CHAT, sent_back(whole.choices[0].message), {"role": "user", "content": "Again."}]
+        assert client.chat.completions.create(messages=more, **asked).choices
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("refusal", "no"),
+        ("tool_calls", [{"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}]),
+        ("function_call", {"name": "f", "arguments": ""}),
+        ("audio", {"id": "1"}),
+        ("parsed", {"x": 1}),
+    ],
+)
+def test_what_answers_leave_empty_may_say_nothing(client, field, meant):
+    said = {"role": "assistant", "content": "x", field: meant}
+    with pytest.raises(openai.BadRequestError) as told:
+        client.chat.completions.create(model=NAME, messages=[*CHAT, said], max_tokens=1)
+    assert told.value.body["message"] == f"messages.2.{field} is not known here; leave it out."
+
+
+def test_annotations_may_be_an_empty_list(client):
+    for noted, fine in (([], True), (["x"], False), ([{"type": "url_citation"}], False)):
+        said = {"role": "assistant", "content": "x", "annotations": noted}
+        with nullcontext() if fine else pytest.raises(openai.BadRequestError, match="annotations"):
+            client.chat.completions.create(model=NAME, messages=[*CHAT, said], max_tokens=1)
 
 
 def test_top_p_0_leaves_the_likeliest(client, twin):
@@ -232,6 +264,8 @@ def test_a_model_of_the_hub_is_found_by_its_name(llm):
         assert client.models.retrieve("org/pico").id == client.models.list().data[0].id == "org/pico"
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("org/other")
+        for path, found in (("/v1/models/", "list"), ("/v1/models/org/pico/", "model")):
+            assert httpx.get(server.url + path, follow_redirects=True).json()["object"] == found
 
 
 @pytest.mark.parametrize(
